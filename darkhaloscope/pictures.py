@@ -8,13 +8,13 @@ BAND_WEIGHT = {"g": 6.0, "r": 3.4, "i": 2.9, "z": 2.2}
 average galaxy neither blue nor red."""
 
 STRETCH = 0.2
-"""Default linear range, weighted nmgy/pixel: sky noise of a typical DR10 coadd just shows, LRG cores do not burn."""
+"""Default linear range, weighted nmgy/pixel: the sky noise of a typical DR10 coadd just shows."""
 
 Q = 6.0
 """Default asinh softening: larger keeps more structure in bright cores."""
 
 MINIMUM = -0.02
-"""Default black level, weighted nmgy/pixel: below zero, so that the sky is dark grey and its noise is seen."""
+"""Default black level, weighted nmgy/pixel: below zero, so that the sky is dark grey, its noise seen."""
 
 
 def lupton_rgb(
@@ -53,8 +53,8 @@ def lupton_rgb(
         or len(set(bands)) != len(bands)
     ):
         raise ValueError(
-            f"lupton_rgb: image has shape {image.shape} and bands are {bands!r}; expected (band, y, x) with one "
-            f"plane for each of distinct bands out of {''.join(BAND_WEIGHT)!r}; select or name the bands"
+            f"lupton_rgb: image has shape {image.shape} and bands are {bands!r}; expected (band, y, x) "
+            f"with one plane for each of distinct bands out of {''.join(BAND_WEIGHT)!r}; select or name the bands"
         )
     blue_to_red = sorted(range(len(bands)), key=lambda i: list(BAND_WEIGHT).index(bands[i]))
     weighted = [
