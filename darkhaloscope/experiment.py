@@ -1,0 +1,271 @@
+"""An experiment (a generation) as typed, frozen config read from TOML.
+
+`load(path, overrides)` is the only way in: unknown keys are refused with the nearest known one named, values
+are checked against their types, and `Experiment.digest()` is the hash that every stage writes beside its
+output.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from darkhaloscope.records import BANDS, STAMP_SIZE
+
+
+class ConfigError(ValueError):
+    """A config that cannot be used; the message names the file, the key and what is known."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Where the coadds and catalogues are, and which of them to read."""
+
+    source: str = "smoke-out/sky"  # base URL with coadd/, sweep/ and survey-bricks below it
+    sweeps: str = "sweep/10.1"
+    bricks_table: str = "survey-bricks-dr10-south.fits.gz"
+    bands: str = BANDS
+    bad_maskbits: tuple[str, ...] = (
+        "BRIGHT", "SATUR_G", "SATUR_R", "SATUR_Z", "ALLMASK_G", "ALLMASK_R", "ALLMASK_Z", "BAILOUT",
+    )  # fmt: skip
+    metrics_bad_maskbits: tuple[str, ...] = (
+        "BRIGHT", "SATUR_G", "SATUR_R", "SATUR_Z", "ALLMASK_G", "ALLMASK_R", "ALLMASK_Z", "BAILOUT", "MEDIUM",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Stage 3: which galaxies are hosts."""
+
+    variant: Literal[
+        "v1_pure_massive", "v2_baseline_dr10", "v3_color_relaxed", "v4_mag_relaxed", "v5_very_relaxed"
+    ] = "v3_color_relaxed"
+    magnitudes: Literal["raw", "dereddened"] = "raw"
+    max_ebv: float = 0.12
+    max_psfsize_r: float = 1.6
+    min_psfdepth_r: float = 23.6
+
+
+@dataclass(frozen=True)
+class Splits:
+    """How the sky is divided; a HEALPix cell, and so a host, is in one split."""
+
+    method: Literal["healpix", "region"] = "healpix"
+    nside: int = 64
+    guard_arcsec: float = 10.0
+    train: float = 0.7
+    val: float = 0.15
+    test: float = 0.15
+
+
+@dataclass(frozen=True)
+class Injection:
+    """Stage 4a: configurations and controls."""
+
+    tier: Literal["debug", "grid", "train"] = "train"
+    grid: Literal["grid_small", "grid_medium", "grid_sota"] = "grid_sota"
+    n_total_per_split: int = 200_000  # rows wanted per split; fewer where the hosts run out
+    replicates: int = 1  # stamps at most per host
+    control_frac: float = 0.5
+    controls: Literal["paired", "unpaired"] = "unpaired"
+    source: Literal["sersic", "image"] = "sersic"
+    source_bank: str = ""
+    src_n: float = 1.0
+    max_offset_over_theta_e: float = 0.8
+
+
+@dataclass(frozen=True)
+class PsfModel:
+    """How the survey's PSF is modelled."""
+
+    model: Literal["gaussian", "moffat", "kernel"] = "moffat"
+    moffat_beta: float = 2.7
+    size: Literal["converted", "legacy"] = "converted"  # legacy: psfsize fed as the FWHM, generations 1-4
+    per_band: bool = True  # False: every band has the r-band size, generation 1
+    kernel: str = ""  # URL of coadd_psf_{band}.npy for model "kernel"
+
+
+@dataclass(frozen=True)
+class Stamps:
+    """Stage 4c: what a stamp is."""
+
+    size: int = STAMP_SIZE
+    poisson_noise: bool = True
+    noise_correlation: float = 1.4  # a matched-filter SNR from invvar alone is divided by this
+    max_failed_fraction: float = 0.02
+    codec: Literal["gzip", "zstd", "none"] = "gzip"
+    bricks_per_chunk: int = 64
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """Stage 4d: what counts as detectable."""
+
+    snr_threshold: float = 10.0
+
+
+@dataclass(frozen=True)
+class Pack:
+    """Pack: training shards."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+    codec: Literal["gzip", "zstd", "none"] = "zstd"
+    rows_per_group: int = 256
+    rows_per_shard: int = 8_192
+
+
+@dataclass(frozen=True)
+class Training:
+    """The trainer; every field is a flag of training/train.py of the same name."""
+
+    arch: Literal["resnet18", "convnext_tiny", "small_resnet"] = "convnext_tiny"
+    epochs: int = 50
+    batch_size: int = 256
+    lr: float = 3e-4
+    weight_decay: float = 1e-2
+    dropout: float = 0.0
+    precision: Literal["fp32", "bf16"] = "bf16"
+    augment: bool = True
+    norm_method: Literal["full", "outer", "sky_asinh"] = "sky_asinh"
+    early_stopping_patience: int = 5
+    num_workers: int = 2
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Everything that decides the outcome of a run."""
+
+    name: str
+    variant: str
+    experiment_id: str
+    description: str = ""
+    seed: int = 42
+    survey: Survey = field(default_factory=Survey)
+    targets: Targets = field(default_factory=Targets)
+    splits: Splits = field(default_factory=Splits)
+    injection: Injection = field(default_factory=Injection)
+    psf: PsfModel = field(default_factory=PsfModel)
+    stamps: Stamps = field(default_factory=Stamps)
+    completeness: Completeness = field(default_factory=Completeness)
+    pack: Pack = field(default_factory=Pack)
+    training: Training = field(default_factory=Training)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the effective config as nested plain dicts (tuples as lists)."""
+        return json.loads(json.dumps(dataclasses.asdict(self)))
+
+    def digest(self, *sections: str) -> str:
+        """Return 16 hex digits over the named sections (all by default), name and description left out."""
+        config = self.as_dict()
+        chosen = {k: config[k] for k in (sections or config) if k not in {"name", "description"}}
+        return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
+    """Read an experiment file; `overrides` maps dotted keys ("psf.model") to values that win over the file.
+
+    Raises:
+        ConfigError: no such file, not TOML, an unknown key (the nearest is named), a value of the wrong type
+            or outside its choices, or bands that are not distinct letters of g, r, z.
+    """
+    try:
+        raw = tomllib.loads(Path(path).read_text())
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such experiment file; see experiments/ for those there are") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from None
+    for dotted, value in (overrides or {}).items():
+        *sections, key = dotted.split(".")
+        table = raw
+        for section in sections:
+            table = table.setdefault(section, {})
+        table[key] = value
+    experiment = from_dict(raw, str(path))
+    _check(experiment, str(path))
+    return experiment
+
+
+def from_dict(raw: Mapping[str, Any], where: str) -> Experiment:
+    """Build an experiment from nested dicts, as `load` does from a file and a checkpoint from its config."""
+    return _build(Experiment, raw, where, "")
+
+
+def _check(experiment: Experiment, where: str) -> None:
+    fractions = (experiment.splits.train, experiment.splits.val, experiment.splits.test)
+    if abs(sum(fractions) - 1) > 1e-9 or min(fractions) < 0:
+        raise ConfigError(f"{where}: splits train+val+test = {fractions}; expected fractions that add to 1")
+    if not 0 <= experiment.injection.control_frac <= 1:
+        raise ConfigError(f"{where}: injection.control_frac = {experiment.injection.control_frac}; 0 to 1")
+    if experiment.psf.model == "kernel" and not experiment.psf.kernel:
+        raise ConfigError(
+            f"{where}: psf.model = 'kernel' needs psf.kernel, the URL of coadd_psf_{{band}}.npy"
+        )
+    parse_bands(experiment.survey.bands)
+
+
+def parse_bands(text: str) -> str:
+    """Return "grz" from "grz", "g,r,z" or "g, r, z", in the survey's order.
+
+    Raises:
+        ConfigError: a letter that is no band, a band twice, or none.
+    """
+    letters = text.replace(",", " ").split()
+    joined = "".join(letters)
+    if not joined or set(joined) - set(BANDS) or len(set(joined)) != len(joined):
+        raise ConfigError(f"bands {text!r}: expected distinct letters of {BANDS!r}, as grz or g,r,z")
+    if joined != BANDS:
+        raise ConfigError(f"bands {text!r}: stamps have the bands g, r and z, in this order; write g,r,z")
+    return joined
+
+
+def _build(cls: Any, raw: Mapping[str, Any], where: str, prefix: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for key in raw:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
+            hint = f"; did you mean {prefix + near[0]!r}?" if near else f"; known keys: {sorted(fields)}"
+            raise ConfigError(f"{where}: unknown key {prefix + key!r}{hint}")
+    missing = [
+        prefix + f.name
+        for f in fields.values()
+        if f.name not in raw and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    ]
+    if missing:
+        raise ConfigError(f"{where}: missing keys {missing}")
+    return cls(**{k: _value(hints[k], v, where, prefix + k) for k, v in raw.items()})
+
+
+def _value(hint: Any, value: Any, where: str, key: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{where}: {key} is {value!r}; expected a table [{key}]")
+        return _build(hint, value, where, key + ".")
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            near = difflib.get_close_matches(str(value), choices, n=1)
+            raise ConfigError(
+                f"{where}: {key} = {value!r}; expected one of {list(choices)}"
+                + (f"; did you mean {near[0]!r}?" if near else "")
+            )
+        return value
+    if origin in (tuple, types.GenericAlias):
+        if not isinstance(value, (list, tuple)):
+            raise ConfigError(f"{where}: {key} = {value!r}; expected a list")
+        return tuple(_value(typing.get_args(hint)[0], v, where, key) for v in value)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{where}: {key} = {value!r} is {type(value).__name__}; expected {hint.__name__}")
+    return value

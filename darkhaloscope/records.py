@@ -1,0 +1,340 @@
+"""Every table of the pipeline: its columns, their types, units and meaning, and the one batch builder.
+
+A column exists in exactly one schema constant below. Tables that carry another table's columns (a stamp
+carries its manifest row) share the `Column` objects. Columns marked `leaks_label` know the injection: a
+model that saw one could read off the answer, so `allowed_metadata()` lists only the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+BANDS = "grz"
+PIXEL_SCALE_ARCSEC = 0.262
+STAMP_SIZE = 64
+
+
+class SchemaError(ValueError):
+    """A table does not have the columns its schema says; the message names each of them."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: Arrow type, unit, one line of meaning, and whether it knows the injection."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+    leaks_label: bool = False
+    nullable: bool = False
+
+    def field(self) -> pa.Field:
+        """Return the Arrow field, unit and meaning in its metadata."""
+        metadata = {"unit": self.unit, "meaning": self.meaning, "leaks_label": str(self.leaks_label).lower()}
+        return pa.field(self.name, self.type, self.nullable, metadata)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """A named, ordered set of columns."""
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        names = self.names
+        if repeated := {n for n in names if names.count(n) > 1}:
+            raise SchemaError(f"schema {self.name}: columns defined twice: {sorted(repeated)}")
+
+    @property
+    def names(self) -> list[str]:
+        """Column names in order."""
+        return [c.name for c in self.columns]
+
+    def arrow(self, metadata: Mapping[str, str] | None = None) -> pa.Schema:
+        """Return the Arrow schema, with the table's name and `metadata` in the file metadata."""
+        return pa.schema([c.field() for c in self.columns], {"table": self.name, **(metadata or {})})
+
+
+def to_batch(
+    schema: Schema, columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None
+) -> pa.RecordBatch:
+    """Order, cast and name `columns` as `schema` says. Nothing else builds a batch.
+
+    Args:
+        schema: the table.
+        columns: name -> sequence, numpy array or Arrow array, all of one length, in any order.
+        metadata: extra file metadata (for stamps: see `stamp_metadata`).
+
+    Raises:
+        SchemaError: a column is missing, unknown, of another length, of a type that cannot be cast without
+            loss, or has nulls where none are allowed. All faults are named at once.
+    """
+    faults = [f"missing column {n!r}" for n in schema.names if n not in columns]
+    faults += [f"unknown column {n!r}" for n in columns if n not in schema.names]
+    lengths = {n: len(v) for n, v in columns.items()}
+    if len(set(lengths.values())) > 1:
+        faults.append(f"columns of different lengths: {lengths}")
+    arrays: list[pa.Array] = []
+    if not faults:
+        for column in schema.columns:
+            try:
+                arrays.append(_cast(column, columns[column.name]))
+            except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError) as error:
+                faults.append(f"column {column.name!r} (expected {column.type}): {error}")
+    if faults:
+        raise SchemaError(f"table {schema.name}: " + "; ".join(faults))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema.arrow(metadata))
+
+
+def _cast(column: Column, values: Any) -> pa.Array:
+    if isinstance(values, pa.ChunkedArray):
+        values = values.combine_chunks()
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f" and pa.types.is_floating(column.type):
+        values = values.astype(column.type.to_pandas_dtype(), copy=False)
+    array = values.cast(column.type) if isinstance(values, pa.Array) else pa.array(values, column.type)
+    if array.null_count and not column.nullable:
+        raise ValueError(f"{array.null_count} nulls where none are allowed")
+    return array
+
+
+def check_schema(schema: Schema, found: pa.Schema, where: str, only: Iterable[str] | None = None) -> None:
+    """Check that `found` has the columns of `schema` (or just those in `only`) with their types.
+
+    Column order and further columns do not matter: readers select by name.
+
+    Raises:
+        SchemaError: names `where` (file or table) and every missing or mistyped column.
+    """
+    wanted = schema.names if only is None else list(only)
+    faults = []
+    for column in schema.columns:
+        if column.name not in wanted:
+            continue
+        index = found.get_field_index(column.name)
+        if index < 0:
+            faults.append(f"missing column {column.name!r}")
+        elif found.field(index).type != column.type:
+            faults.append(f"column {column.name!r} is {found.field(index).type}, expected {column.type}")
+    if faults:
+        raise SchemaError(f"{where}: not a {schema.name} table: " + "; ".join(faults))
+
+
+def refuse_unknown(schema: Schema, found: pa.Schema, where: str) -> None:
+    """Raise `SchemaError` when `found` has a column that `schema` does not know."""
+    if unknown := [n for n in found.names if n not in schema.names]:
+        raise SchemaError(f"{where}: unknown columns {unknown}; a {schema.name} table has {schema.names}")
+
+
+def from_batch(schema: Schema, table: pa.Table | pa.RecordBatch, where: str) -> dict[str, np.ndarray]:
+    """Check `table` against `schema` and return its columns by name as numpy arrays (strings as object)."""
+    check_schema(schema, table.schema, where)
+    return {n: table.column(n).to_numpy(zero_copy_only=False) if isinstance(table, pa.RecordBatch)
+            else table.column(n).to_numpy() for n in schema.names}  # fmt: skip
+
+
+def stamp_metadata(dtype: str = "float32", size: int = STAMP_SIZE, bands: str = BANDS) -> dict[str, str]:
+    """Return the file metadata that says how a `stamp` cell is laid out."""
+    return {
+        "stamp_dtype": dtype,
+        "stamp_shape": f"{len(bands)},{size},{size}",
+        "stamp_order": "C (band, y, x), little endian",
+        "stamp_unit": "nanomaggies per pixel",
+        "bands": bands,
+    }
+
+
+def per_band(
+    name: str, unit: str, meaning: str, leaks_label: bool = False, nullable: bool = False
+) -> tuple[Column, ...]:
+    """One float32 column per band: `name_g`, `name_r`, `name_z`."""
+    return tuple(
+        Column(f"{name}_{b}", pa.float32(), unit, f"{meaning}, {b} band", leaks_label, nullable)
+        for b in BANDS
+    )
+
+
+_STR, _I8, _I32, _I64, _F32, _F64 = (
+    pa.string(),
+    pa.int8(),
+    pa.int32(),
+    pa.int64(),
+    pa.float32(),
+    pa.float64(),
+)
+
+
+def _leak(name: str, type_: pa.DataType, unit: str, meaning: str, nullable: bool = False) -> Column:
+    return Column(name, type_, unit, meaning, True, nullable)
+
+
+HOST = (
+    Column("host_id", _I64, "", "release << 40 | brickid << 16 | objid of the galaxy in the catalogue"),
+    Column("ra", _F64, "deg", "right ascension, J2000"),
+    Column("dec", _F64, "deg", "declination, J2000"),
+    Column("brickname", _STR, "", "brick the galaxy is primary in"),
+    Column("type", _STR, "", "Tractor morphological type"),
+    Column("sky_cell", _I64, "", "HEALPix cell, nside 64, nested"),
+    Column("region_split", _STR, "", "train, val or test; a cell, and so a host, is in one"),
+    Column("ebv", _F32, "mag", "E(B-V) of the SFD map"),
+    *per_band("mag", "AB mag", "magnitude of the host as observed (not dereddened)"),
+    *per_band("psfsize", "arcsec", "survey PSF size (2.3548 sqrt(Neff/4pi); not a half-maximum FWHM)"),
+    *per_band("psfdepth", "AB mag", "5-sigma point-source depth"),
+)
+
+TARGETS = Schema(
+    "targets",
+    "stage 3: galaxies that pass a target variant's cuts, one row a galaxy",
+    (
+        *HOST,
+        Column("mag_w1", _F32, "AB mag", "WISE W1 magnitude as observed"),
+        *per_band("mag_dered", "AB mag", "magnitude corrected for Galactic extinction"),
+        Column("mag_dered_w1", _F32, "AB mag", "W1 magnitude corrected for Galactic extinction"),
+        Column("shape_r", _F32, "arcsec", "half-light radius of the catalogue's model", nullable=True),
+        Column("shape_e1", _F32, "", "ellipticity component 1 of the catalogue's model", nullable=True),
+        Column("shape_e2", _F32, "", "ellipticity component 2 of the catalogue's model", nullable=True),
+        Column("psf_source", _STR, "", "where psfsize and psfdepth came from: catalogue or brick_table"),
+    ),
+)
+
+INJECTION = (
+    Column("experiment_id", _STR, "", "experiment the row belongs to"),
+    Column("task_id", _STR, "", "32 hex digits: digest of everything that defines the stamp", True),
+    _leak("is_control", _I8, "", "1: nothing was added to the coadd; 0: an arc was"),
+    _leak("control_kind", _STR, "", "none (an injection), paired (same host as its partner) or unpaired"),
+    _leak("partner_task_id", _STR, "", "task_id of the paired row; empty where there is none"),
+    _leak("replicate", _I32, "", "number of the repeat of this host"),
+    _leak("config_id", _I32, "", "index of the configuration in its grid"),
+    _leak("source_kind", _STR, "", "light of the source: sersic or image"),
+    _leak("source_id", _I64, "", "index in the source bank; -1 for an analytic source"),
+    _leak("theta_e_arcsec", _F64, "arcsec", "circularised Einstein radius (of the virtual arc in a control)"),
+    _leak("lens_q", _F64, "", "axis ratio of the deflector"),
+    _leak("lens_phi_rad", _F64, "rad", "major axis of the deflector from +x"),
+    _leak("shear", _F64, "", "external shear strength"),
+    _leak("shear_phi_rad", _F64, "rad", "direction of the external shear from +x"),
+    _leak("src_x_arcsec", _F64, "arcsec", "source centre minus deflector centre, +x"),
+    _leak("src_y_arcsec", _F64, "arcsec", "source centre minus deflector centre, +y"),
+    _leak("src_dmag", _F64, "mag", "unlensed source r minus host r, both outside the Galaxy"),
+    _leak("src_reff_arcsec", _F64, "arcsec", "half-light radius of the source, product-averaged axis"),
+    _leak("src_e", _F64, "", "source ellipticity, q = (1-e)/(1+e)"),
+    _leak("src_phi_rad", _F64, "rad", "major axis of the source from +x"),
+    _leak("src_n", _F64, "", "Sersic index of the source"),
+    *(
+        _leak(f"src_mag_{b}", _F64, "AB mag", f"unlensed source magnitude outside the Galaxy, {b}")
+        for b in BANDS
+    ),
+)
+
+MANIFEST = Schema(
+    "manifest",
+    "stage 4a: one row a stamp to make; controls carry the virtual injection their host would have had",
+    (*INJECTION, *HOST),
+)
+
+ASSETS = Schema(
+    "assets",
+    "stage 4b: one row a brick of the coadd cache",
+    (
+        Column("brickname", _STR, "", "brick"),
+        Column("status", _STR, "", "cached, missing (not in the survey) or failed"),
+        Column("reason", _STR, "", "why it is not cached; empty where it is"),
+        Column("bands", _STR, "", "bands with an image and an inverse variance, e.g. grz"),
+        Column("files", _I32, "", "number of files cached"),
+        Column("bytes", _I64, "byte", "size of those files"),
+    ),
+)
+
+STAMPS = Schema(
+    "stamps",
+    "stage 4c and pack: one row a manifest row, made or failed with its reason",
+    (
+        *MANIFEST.columns,
+        Column("cutout_ok", _I8, "", "1: the stamp has pixels in every band"),
+        Column("failure_reason", _STR, "", "why there is no stamp; empty where there is"),
+        Column("stamp", pa.binary(), "nmgy/pixel", "pixels, C order (band, y, x)", nullable=True),
+        Column("host_x", _F32, "pixel", "host in the stamp, 0 at the first pixel's centre", nullable=True),
+        Column("host_y", _F32, "pixel", "host in the stamp, 0 at the first pixel's centre", nullable=True),
+        Column("psf_source", _STR, "", "where psfsize came from: map, brick_table, catalogue or kernel"),
+        *per_band("fwhm", "arcsec", "half-maximum FWHM of the PSF", nullable=True),
+        *per_band("sky_sigma", "nmgy/pixel", "1/sqrt(median inverse variance) of the stamp", nullable=True),
+        Column("bad_fraction", _F32, "", "share of pixels masked or without data in any band", nullable=True),
+        Column(
+            "padded_fraction", _F32, "", "share of pixels beyond the coadds that were read", nullable=True
+        ),
+        Column("maskbits_any", _I32, "", "bitwise or of maskbits over the stamp; -1: no maskbits file"),
+        _leak("metrics_ok", _I8, "", "1: the arc's measurements can be trusted"),
+        _leak("metrics_reason", _STR, "", "why they can not; empty where they can"),
+        _leak("magnification", _F32, "", "lensed over unlensed flux, whole plane, before the PSF", True),
+        _leak("arc_snr", _F32, "", "matched-filter SNR, bands in quadrature, correlation-corrected", True),
+        *per_band("arc_snr", "", "matched-filter SNR, correlation-corrected", True, True),
+        _leak("arc_snr_max_pixel", _F32, "", "the seed's: largest single-pixel arc/sigma, any band", True),
+        *per_band("arc_flux", "nmgy", "flux of the arc inside the stamp", True, True),
+        _leak("arc_masked_fraction", _F32, "", "share of the arc's r flux on bad pixels", True),
+        _leak("theta_over_psf", _F32, "", "theta_e_arcsec / psfsize_r, the seed's theta/PSF", True),
+        _leak("theta_over_fwhm", _F32, "", "theta_e_arcsec / half-maximum FWHM in r", True),
+    ),
+)
+
+FAILURES = Schema(
+    "failures",
+    "quarantine: one row a brick (or file) that could not be read, with the rows it cost",
+    (
+        Column("stage", _STR, "", "stage that met it"),
+        Column("unit", _STR, "", "brick or file"),
+        Column("rows", _I64, "", "rows that failed with it"),
+        Column("error", _STR, "", "name of the exception"),
+        Column("reason", _STR, "", "its message"),
+    ),
+)
+
+COMPLETENESS = Schema(
+    "completeness",
+    "stage 4d: share of injections whose arc could be measured and stands out, per bin",
+    (
+        Column("axis", _STR, "", "quantity that is binned"),
+        Column("low", _F64, "see axis", "lower edge of the bin"),
+        Column("high", _F64, "see axis", "upper edge of the bin"),
+        Column("rows", _STR, "", "all (every injection) or clean (metrics_ok only)"),
+        Column("n", _I64, "", "injections in the bin"),
+        Column("n_detectable", _I64, "", "of those, arc_snr at least the stated threshold"),
+        Column("completeness", _F64, "", "n_detectable / n; null in an empty bin", nullable=True),
+        Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty bin", nullable=True),
+        Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty bin", nullable=True),
+        Column("snr_threshold", _F64, "", "the threshold"),
+    ),
+)
+
+SCORES = Schema(
+    "scores",
+    "a checkpoint's scores, one row a stamp",
+    (
+        *(
+            c
+            for c in STAMPS.columns
+            if c.name not in {"stamp", "failure_reason", "partner_task_id", "experiment_id"}
+        ),
+        Column("logit", _F32, "", "the network's output; larger is more lens-like"),
+    ),
+)
+
+ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, SCORES)
+
+
+def allowed_metadata() -> list[str]:
+    """Return the numeric stamp columns a model may be given: an allow-list built from `leaks_label`.
+
+    Positions and identifiers are not measurements, and are left out with the rest.
+    """
+    not_features = {"host_id", "ra", "dec", "sky_cell", "cutout_ok", "maskbits_any"}
+    return [
+        c.name
+        for c in STAMPS.columns
+        if not c.leaks_label and (pa.types.is_floating(c.type)) and c.name not in not_features
+    ]
