@@ -1,8 +1,8 @@
 """Random draws that depend on nothing but a row's id: the same on any machine, partition or retry.
 
-The bits are those of Philox-4x64-10 (Salmon et al. 2011, SC'11, "Parallel random numbers: as easy as 1, 2, 3"),
-a counter-based generator keyed by the 128-bit id. Only its raw bits are numpy's: numpy does not freeze its
-distributions, so the transforms are here.
+The bits are those of Philox-4x64-10 (Salmon et al. 2011, SC11, "Parallel random numbers: as easy as 1, 2,
+3"), a counter-based generator keyed by the 128-bit id. Only its raw bits are numpy's: numpy does not freeze
+its distributions, so the transforms are here.
 """
 
 from __future__ import annotations

@@ -1,8 +1,15 @@
-"""The one place that turns a URL into a filesystem: path, file://, s3://, s3a://, http(s)://."""
+"""URLs (path, file://, s3://, http(s)://): the filesystem of one, and writes that are whole or absent."""
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 from urllib.parse import urlsplit
 
 import fsspec
@@ -16,6 +23,10 @@ _SCHEMES = {
     "http": "http",
     "https": "https",
 }
+
+
+class StorageError(OSError):
+    """A place that cannot be written to; the message says why and what to do."""
 
 
 def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -71,3 +82,89 @@ def read_bytes(url: str | Path, limit: int = 1 << 30) -> bytes:
     if len(data) > limit:
         raise ValueError(f"{url}: more than the limit of {limit} bytes")
     return data
+
+
+class Sink(io.RawIOBase):
+    """A write-only stream that hashes and counts what passes: `sha`, `size`."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.stream, self.sha, self.size = stream, hashlib.sha256(), 0
+
+    def writable(self) -> bool:
+        """Tell pyarrow that it may write here."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Pass bytes on."""
+        self.sha.update(data)
+        self.size += memoryview(data).nbytes
+        return self.stream.write(data)
+
+    def tell(self) -> int:
+        """Return the number of bytes written; Parquet records offsets from it."""
+        return self.size
+
+
+@contextmanager
+def atomic_output(url: str) -> Iterator[Sink]:
+    """Yield a sink whose bytes appear under `url` only when the block ends without an exception."""
+    fs, path = filesystem(url)
+    local = is_local(url)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp" if local else path
+    stream = None
+    try:
+        if local:
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+        stream = fs.open(temporary, "wb")
+        yield Sink(cast(BinaryIO, stream))
+        if local:
+            os.fsync(stream.fileno())
+        stream.close()
+        if local:
+            Path(temporary).replace(path)
+    except BaseException as error:
+        _abandon(stream, temporary if local else None)
+        if isinstance(error, OSError):
+            raise StorageError(
+                f"{url}: cannot be written: {error}; free space or give another place (--output-s3)"
+            ) from error
+        raise
+
+
+def _abandon(stream: Any, temporary: str | None) -> None:
+    if stream is not None:
+        if temporary is None:
+            stream.discard()  # aborts the multipart upload
+        else:
+            stream.close()
+    if temporary is not None:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def create_exclusive(url: str, data: bytes) -> bool:
+    """Create a file that must not exist yet, whole or not at all; return False where it exists.
+
+    Local: a hard link of a finished temporary file; S3: a put with `If-None-Match: *`.
+    """
+    fs, path = filesystem(url)
+    if not is_local(url):
+        try:
+            fs.pipe_file(path, data, mode="create")
+        except FileExistsError:
+            return False
+        return True
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    replace_file(temporary, data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(temporary).unlink()
+    return True
+
+
+def replace_file(url: str, data: bytes) -> None:
+    """Write a small file in one step: a reader sees the old bytes or the new, never a part."""
+    with atomic_output(url) as sink:
+        sink.write(data)
