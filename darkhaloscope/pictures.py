@@ -54,7 +54,7 @@ def lupton_rgb(
     ):
         raise ValueError(
             f"lupton_rgb: image has shape {image.shape} and bands are {bands!r}; expected (band, y, x) "
-            f"with one plane for each of distinct bands out of {''.join(BAND_WEIGHT)!r}; select or name the bands"
+            f"with one plane for each of distinct bands of {''.join(BAND_WEIGHT)!r}; select or name the bands"
         )
     blue_to_red = sorted(range(len(bands)), key=lambda i: list(BAND_WEIGHT).index(bands[i]))
     weighted = [
