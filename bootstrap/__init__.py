@@ -1,0 +1,1 @@
+"""What a machine needs before it can run a stage or train."""

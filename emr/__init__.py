@@ -1,0 +1,1 @@
+"""Cluster and step definitions for EMR."""

@@ -1,0 +1,1 @@
+"""Spark entry points: they plan, distribute and retry; the library does the work."""

@@ -1,0 +1,40 @@
+# Every command a person types. `make help` explains each; `smoke-local` and `test` set up what they need.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+ENV := . .venv/env.sh &&
+OUT ?= smoke-out
+
+help: ## what each target does
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/env.sh ## create .venv with everything, pinned (Python 3.11+; Java comes along)
+
+.venv/env.sh: pyproject.toml constraints.txt bootstrap/setup.sh
+	PYTHON=$(PYTHON) bash bootstrap/setup.sh
+
+smoke-local: setup ## the whole way on a simulated sky: targets to report, under 5 minutes on two cores
+	$(ENV) python -m local_spark.smoke --out $(OUT)
+
+smoke-real: setup ## the same injection on real survey pixels (needs the shared data folder)
+	$(ENV) python -m local_spark.smoke_real --out smoke-real-out
+
+test: setup ## unit, oracle and fault tests (no GPU, no network)
+	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
+
+test-all: setup ## the slow and, where there is one, the GPU tests too
+	$(ENV) python -m pytest -n 2 --dist loadgroup
+
+lint: setup ## ruff, mypy, import directions, generated docs up to date
+	$(ENV) ruff check . && ruff format --check . && mypy && lint-imports && python -m local_spark.docs --check
+
+docs: setup ## regenerate the column tables in docs/
+	$(ENV) python -m local_spark.docs
+
+bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
+	$(ENV) for b in benchmarks/bench_*.py; do python $$b || exit 1; done
+
+clean: ## remove what runs and tests left (not .venv)
+	rm -rf smoke-out smoke-real-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+
+.PHONY: help setup smoke-local smoke-real test test-all lint docs bench clean

