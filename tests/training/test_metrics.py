@@ -128,6 +128,16 @@ def test_intervals_cover_the_truth():
         assert 0.91 <= count / trials <= 0.995, (name, count / trials)
 
 
+def test_the_area_interval_is_delongs_with_ties_counted_half():
+    logit, label = binormal(np.random.default_rng(3), 40, 60, decimals=0)
+    wins = np.sign(logit[label == 1][:, None] - logit[label == 0][None, :]) / 2 + 0.5
+    area = wins.mean()
+    variance = wins.mean(1).var(ddof=1) / 40 + wins.mean(0).var(ddof=1) / 60
+    half = 1.959964 * np.sqrt(variance) / (area * (1 - area))
+    low, high = auroc_interval(roc_curve(logit, label))
+    assert np.log(high / (1 - high)) - np.log(low / (1 - low)) == pytest.approx(2 * half, rel=1e-6)
+
+
 def test_wilson_and_clopper_pearson_agree_with_scipy():
     for k, n in ((0, 12), (3, 12), (12, 12), (1, 1), (40, 65_090)):
         for function, method in ((wilson, "wilson"), (clopper_pearson, "exact")):
@@ -160,7 +170,7 @@ def test_a_calibrated_model_has_the_calibrated_binary_score_frac():
 
 def test_calibrated_binary_score_frac_at_the_ends():
     assert calibrated_binary_score_frac(1.0, 0.5) == 1.0
-    assert calibrated_binary_score_frac(0.5, 0.5) == calibrated_binary_score_frac(0.2, 0.5) == 0.0
+    assert calibrated_binary_score_frac(0.5, 0.5) == calibrated_binary_score_frac(0.0, 0.5) == 0.0
     assert calibrated_binary_score_frac(0.5, 0.001) == 1.0  # always sure of "no"
     with pytest.raises(MetricsError, match="prevalence 1"):
         calibrated_binary_score_frac(0.9, 1)
