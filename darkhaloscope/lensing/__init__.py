@@ -1,0 +1,1 @@
+"""Deflectors, light profiles, PSFs and the batch renderer: every lensing formula of the project lives here."""

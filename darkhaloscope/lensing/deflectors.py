@@ -38,7 +38,7 @@ def sie_deflection(
 ) -> tuple[Array, Array]:
     """Deflection of the SIE (Kormann, Schneider & Bartelmann 1994, eq. 27a).
 
-    With ``f = sqrt(1 - q^2)`` and ``psi = sqrt(q^2 x^2 + y^2)`` on the major axis' frame, the textbook form is
+    With ``f = sqrt(1 - q^2)`` and ``psi = sqrt(q^2 x^2 + y^2)`` in the major axis' frame, the textbook is
     ``theta_e sqrt(q) / f * (atan(f x / psi), atanh(f y / psi))``. Halving both angles gives the form below,
     whose arguments stay under ``sqrt((1 - q) / (1 + q))`` and which needs no special case at q = 1.
 

@@ -1,11 +1,11 @@
 """Effective point-spread functions (the pixel is in them) and what ``psfsize`` means.
 
-A pixel's value is (surface brightness convolved with the effective PSF) at the pixel's centre, times the pixel
-area. Profiles are normalised analytically over the whole plane, never on a truncated stamp: a 63-pixel kernel
+A pixel's value is (surface brightness convolved with the effective PSF) at the pixel's centre, times the
+pixel area. Profiles are normalised analytically over the whole plane, never on a truncated stamp: a 63-pixel kernel
 of a Moffat with beta 2.5 and FWHM 2.5" sums to 0.983, and that is right.
 
-Names: ``psfsize`` is the survey's number, 2.3548 sqrt(Neff / 4 pi) with Neff = 1 / sum(psf^2), the FWHM of the
-Gaussian of equal noise area; ``fwhm`` is the full width at half maximum.
+Names: ``psfsize`` is the survey's number, 2.3548 sqrt(Neff / 4 pi) with Neff = 1 / sum(psf^2), the FWHM of
+the Gaussian of equal noise area; ``fwhm`` is the full width at half maximum.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def psfsize_to_fwhm(
         psfsize: the survey's number, any unit.
         model: "gaussian" (its FWHM equals psfsize) or "moffat".
         beta: Moffat slope.
-        legacy_psfsize_is_fwhm: feed psfsize as FWHM, as generations 1-4 of the earlier pipeline did (28 % wrong
-            in rms for a Moffat); for reproducing them only.
+        legacy_psfsize_is_fwhm: feed psfsize as FWHM, as generations 1-4 of the earlier pipeline did (28 %
+            wrong in rms for a Moffat); for reproducing them only.
 
     Returns:
         FWHM in the unit of psfsize; Moffat: 0.720, 0.745, 0.811 of it at beta 2.5, 2.7, 3.5.
@@ -159,6 +159,12 @@ class Psf:
         """Number of bands."""
         return int(self.fwhm_arcsec.shape[1] if self.kernel is None else self.kernel.shape[0])
 
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_] | slice) -> Psf:
+        """The PSF of the given rows only."""
+        if self.kind == "kernel":
+            return self
+        return Psf(self.kind, self.fwhm_arcsec[rows], self.beta[rows] if len(self.beta) else self.beta)
+
     @staticmethod
     def gaussian(fwhm_arcsec: ArrayLike) -> Psf:
         """Gaussians of the given FWHM, (n, band) arcsec."""
@@ -174,7 +180,7 @@ class Psf:
     def from_psfsize(
         psfsize_arcsec: ArrayLike, model: Model, beta: float = 2.7, legacy_psfsize_is_fwhm: bool = False
     ) -> Psf:
-        """The model whose noise area is the survey's psfsize, (n, band) arcsec; see :func:`psfsize_to_fwhm`."""
+        """The model whose noise area is the survey's psfsize, (n, band); see :func:`psfsize_to_fwhm`."""
         fwhm = psfsize_to_fwhm(psfsize_arcsec, model, beta, legacy_psfsize_is_fwhm)
         return Psf.gaussian(fwhm) if model == "gaussian" else Psf.moffat(fwhm, beta)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# Closed intervals outside which a row is refused, with its reason. They bound what the renderer is tested for.
+# Closed intervals outside which a row is refused, with its reason: what the renderer is tested for.
 LIMITS: dict[str, tuple[float, float]] = {
     "theta_e_arcsec": (0.0, 60.0),
     "lens_q": (0.2, 1.0),
