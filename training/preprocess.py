@@ -1,0 +1,193 @@
+"""Preprocessing as data: what turns stamps in nanomaggies into a network's input, and travels with it.
+
+`Preprocessing` is a frozen record that a checkpoint carries; `normalise` is the one function that applies it,
+in training, validation, scoring and export alike. A difference between training and inference has no place
+to live.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+
+from darkhaloscope.records import BANDS, STAMP_SIZE, allowed_metadata
+
+VERSION = 1  # raise it when `normalise` changes meaning: old checkpoints are then refused, not misread
+
+NormMethod = Literal["full", "outer", "sky_asinh"]
+_MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
+
+
+class PreprocessingError(ValueError):
+    """Preprocessing that is unknown, or that does not fit the data; the message names the difference."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Everything between a stamp in nanomaggies and the network's input.
+
+    Attributes:
+        norm_method: see `normalise`.
+        clip: bound on the absolute normalised value; 0: none.
+        bands: bands of the stamps, in order.
+        size: pixels along a side.
+        annulus: inner and outer radius of "outer", in units of half the side.
+        sky_reference: typical sky sigma per band, nmgy/pixel: the fixed ratios between bands of "sky_asinh"
+            (those of the DECaLS DR9 field 0591m305).
+        softening: sky sigmas at which "sky_asinh" turns from linear to logarithmic.
+        meta_cols: columns given to the network beside the pixels.
+        meta_mean: mean of each over the training rows.
+        meta_std: standard deviation of each over the training rows.
+        version: of the meaning of these fields.
+    """
+
+    norm_method: NormMethod = "sky_asinh"
+    clip: float = 0.0
+    bands: str = BANDS
+    size: int = STAMP_SIZE
+    annulus: tuple[float, float] = (0.625, 1.0)
+    sky_reference: tuple[float, ...] = (0.0020, 0.0025, 0.0089)
+    softening: float = 1.0
+    meta_cols: tuple[str, ...] = ()
+    meta_mean: tuple[float, ...] = ()
+    meta_std: tuple[float, ...] = ()
+    version: int = VERSION
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the stamps table that it needs beside `stamp`."""
+        sky = [f"sky_sigma_{b}" for b in self.bands] if self.norm_method == "sky_asinh" else []
+        return [*sky, *self.meta_cols]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values, tuples as lists."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(self).items()}
+
+
+def from_dict(values: Mapping[str, Any], where: str) -> Preprocessing:
+    """Return the preprocessing that a checkpoint carries.
+
+    Raises:
+        PreprocessingError: another version, an unknown or missing field, an unknown method.
+    """
+    known = {f.name for f in dataclasses.fields(Preprocessing)}
+    if values.get("version") != VERSION:
+        raise PreprocessingError(
+            f"{where}: preprocessing of version {values.get('version')}, this code knows version {VERSION}; "
+            "use the code that wrote it, or train again"
+        )
+    if set(values) != known:
+        raise PreprocessingError(
+            f"{where}: preprocessing has the fields {sorted(values)}; expected {sorted(known)}"
+        )
+    if values["norm_method"] not in get_args(NormMethod):
+        raise PreprocessingError(
+            f"{where}: norm_method {values['norm_method']!r}; expected one of {list(get_args(NormMethod))}"
+        )
+    return Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def check_metadata_columns(names: tuple[str, ...]) -> None:
+    """Refuse metadata columns that are not on the allow-list.
+
+    Raises:
+        PreprocessingError: an unknown column, or one that knows the injection; the message lists what is
+            allowed.
+    """
+    allowed = allowed_metadata()
+    if refused := [n for n in names if n not in allowed]:
+        raise PreprocessingError(
+            f"meta_cols {refused} are unknown or know the label (a network could read off the answer); "
+            f"allowed: {', '.join(allowed)}"
+        )
+    if len(set(names)) != len(names):
+        raise PreprocessingError(f"meta_cols {list(names)}: a column is named twice")
+
+
+def check_stamps(preprocessing: Preprocessing, shape: tuple[int, ...], bands: str, where: str) -> None:
+    """Refuse stamps of another shape or other bands than the network was trained on.
+
+    Raises:
+        PreprocessingError: names the file and both layouts.
+    """
+    expected = (len(preprocessing.bands), preprocessing.size, preprocessing.size)
+    if tuple(shape) != expected or bands != preprocessing.bands:
+        raise PreprocessingError(
+            f"{where}: stamps are {bands} {tuple(shape)}; the network takes {preprocessing.bands} {expected}"
+        )
+
+
+def normalise(
+    preprocessing: Preprocessing, stamps: torch.Tensor, sky_sigma: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return the network's input.
+
+    - "full": per band, minus the median of the whole stamp, over its scaled median absolute deviation. The
+      seed's generations 1 and 2; the arc itself moves both numbers, so they tell the classes apart.
+    - "outer": the same, measured in an annulus around the host that the arc does not reach.
+    - "sky_asinh": asinh(f / (softening * k * sky_reference)), k the stamp's sky sigma over the reference, one
+      number for all bands (the geometric mean): a flux ratio between bands means the same in every stamp,
+      whatever the depth of each band.
+
+    Args:
+        preprocessing: what to do.
+        stamps: (n, band, y, x) nmgy/pixel, any floating type.
+        sky_sigma: (n, band) nmgy/pixel; needed by "sky_asinh".
+
+    Returns:
+        (n, band, y, x) float32.
+
+    Raises:
+        PreprocessingError: "sky_asinh" without sky_sigma.
+    """
+    stamps = stamps.float()
+    if preprocessing.norm_method == "sky_asinh":
+        if sky_sigma is None:
+            raise PreprocessingError("norm_method sky_asinh needs the columns sky_sigma_*, which were not given")
+        scaled = torch.asinh(stamps / _sky_scale(preprocessing, sky_sigma))
+    else:
+        centre, spread = _median_mad(_reference_pixels(preprocessing, stamps))
+        # A stamp of equal pixels has no spread: leave it at 0 rather than divide by it.
+        scaled = (stamps - centre) / torch.where(spread > 0, _MAD_TO_SIGMA * spread, torch.ones_like(spread))
+    return scaled.clamp(-preprocessing.clip, preprocessing.clip) if preprocessing.clip > 0 else scaled
+
+
+def _sky_scale(preprocessing: Preprocessing, sky_sigma: torch.Tensor) -> torch.Tensor:
+    """Return the flux at which the stretch turns, (n, band, 1, 1)."""
+    reference = torch.tensor(preprocessing.sky_reference, dtype=torch.float32, device=sky_sigma.device)
+    depth = torch.exp(torch.log(sky_sigma.float() / reference).mean(dim=1, keepdim=True))
+    return (preprocessing.softening * depth * reference)[:, :, None, None]
+
+
+def _reference_pixels(preprocessing: Preprocessing, stamps: torch.Tensor) -> torch.Tensor:
+    """Return the pixels that centre and spread are measured on, (n, band, pixel)."""
+    if preprocessing.norm_method == "full":
+        return stamps.flatten(2)
+    size = stamps.shape[-1]
+    axis = torch.arange(size, device=stamps.device) - (size - 1) / 2
+    radius = torch.hypot(axis[:, None], axis[None, :]) / (size / 2)
+    inner, outer = preprocessing.annulus
+    # Gathering by index has a fixed output shape, which a boolean mask has not: compiled and exported graphs.
+    chosen = ((radius >= inner) & (radius < outer)).flatten().nonzero().squeeze(1)
+    return stamps.flatten(2).index_select(2, chosen)
+
+
+def _median_mad(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return median and median absolute deviation along the last axis, each (n, band, 1, 1).
+
+    The lower median of an even number of values, as torch takes it.
+    """
+    median = pixels.median(dim=2, keepdim=True).values
+    spread = (pixels - median).abs().median(dim=2, keepdim=True).values
+    return median[..., None], spread[..., None]
+
+
+def standardise_metadata(preprocessing: Preprocessing, meta: torch.Tensor) -> torch.Tensor:
+    """Return metadata columns with the training rows' mean 0 and standard deviation 1, (n, column) float32."""
+    mean = torch.tensor(preprocessing.meta_mean, dtype=torch.float32, device=meta.device)
+    std = torch.tensor(preprocessing.meta_std, dtype=torch.float32, device=meta.device)
+    return (meta.float() - mean) / std
