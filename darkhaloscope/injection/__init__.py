@@ -1,0 +1,1 @@
+"""Injections: grids, controls, manifest rows, arc plus coadd to stamp, measurements of the arc."""

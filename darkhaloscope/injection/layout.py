@@ -1,0 +1,168 @@
+"""Stage 4a: the manifest, one row a stamp to make.
+
+`lay_out_injections` maps each target row to its manifest rows without looking at any other row, so it gives
+the same rows in any partition. A row's draws are keyed by (seed, host, replicate, configuration), not by the
+experiment: experiments that differ only in the PSF draw the same arcs on the same hosts, and the two rows of
+a pair share one configuration. `task_id` is keyed by everything that defines the stamp.
+
+Tiers: `train`: each host draws a configuration per replicate. `grid`: each host gets every configuration,
+with drawn geometry and colours. `debug`: every configuration, with a round lens, no shear and the source on
+the axis, so that each stamp is a ring of radius theta_E that can be checked by eye.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.experiment import Experiment
+from darkhaloscope.injection.colours import frozen_colours
+from darkhaloscope.injection.grids import AXES, configurations
+from darkhaloscope.injection.hosts import enumerated, is_control_host, refuse_repeats
+from darkhaloscope.records import BANDS, HOST, MANIFEST, TARGETS, check_schema, to_batch
+
+GEOMETRY_STREAM, SOURCE_STREAM = 1, 2
+LENS_E_RANGE = (0.05, 0.45)  # uniform, as in the earlier generations
+
+Columns = dict[str, np.ndarray]
+
+
+def lay_out_injections(targets: pa.Table | pa.RecordBatch, experiment: Experiment) -> pa.RecordBatch:
+    """Return the MANIFEST rows of some targets.
+
+    Unpaired controls: a host is a control or a positive, by hash. Paired: every injection has a control of
+    the same host with the same (virtual) configuration, and each names the other in `partner_task_id`.
+    Controls carry the injection their host would have had in the same columns as positives.
+
+    Args:
+        targets: TARGETS rows, each host once; any subset and order of them.
+        experiment: grid, tier, controls, seed.
+
+    Raises:
+        SchemaError: `targets` lacks a column.
+        ValueError: a host occurs twice.
+    """
+    needed = [c.name for c in HOST] + [f"mag_dered_{b}" for b in BANDS]
+    check_schema(TARGETS, targets.schema, "targets", needed)
+    hosts: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False)) for n in needed}
+    refuse_repeats(hosts["host_id"])
+    host, replicate, config_id = _expand(len(hosts["host_id"]), experiment)
+    ids = _draw_ids(hosts["host_id"][host], replicate, config_id, experiment)
+    if config_id is None:
+        config_id = _draw_configuration(ids, experiment)
+    columns = _arcs(ids, config_id, hosts["mag_dered_r"][host], experiment)
+    columns |= {"replicate": replicate, "config_id": config_id}
+    columns |= {name: hosts[name][host] for name in (c.name for c in HOST)}
+    return to_batch(MANIFEST, _with_controls(columns, experiment))
+
+
+def repeated_task_ids(task_id: np.ndarray) -> list[str]:
+    """Return the task_ids that occur more than once: in a manifest that is a bug."""
+    values, counts = np.unique(np.asarray(task_id, object).astype(str), return_counts=True)
+    return values[counts > 1].tolist()
+
+
+def _expand(n_hosts: int, experiment: Experiment) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return (host index, replicate, config_id or None when drawn) of every injection."""
+    per_host = experiment.injection.replicates
+    n_configs = len(configurations(experiment.injection.grid)["shear"]) if enumerated(experiment) else 1
+    host, config, replicate = (
+        a.ravel() for a in np.meshgrid(np.arange(n_hosts), np.arange(n_configs), np.arange(per_host),
+                                       indexing="ij")
+    )  # fmt: skip
+    return host, replicate, config if enumerated(experiment) else None
+
+
+def _draw_ids(
+    host_id: np.ndarray, replicate: np.ndarray, config_id: np.ndarray | None, experiment: Experiment
+) -> list[str]:
+    config = np.full(len(host_id), -1) if config_id is None else config_id
+    keys = zip(host_id.tolist(), replicate.tolist(), config.tolist(), strict=True)
+    return [digest("injection", experiment.seed, *key) for key in keys]
+
+
+def _draw_configuration(ids: list[str], experiment: Experiment) -> np.ndarray:
+    n = len(configurations(experiment.injection.grid)["shear"])
+    return np.minimum((uniforms(ids, GEOMETRY_STREAM, 7)[:, 6] * n).astype(np.int64), n - 1)
+
+
+def _arcs(ids: list[str], config_id: np.ndarray, host_r: np.ndarray, experiment: Experiment) -> Columns:
+    """Return lens, source and colour columns: those of the grid, and the frozen draws."""
+    injection = experiment.injection
+    grid = configurations(injection.grid)
+    columns: Columns = {axis: grid[axis][config_id] for axis in AXES}
+    columns |= _geometry(ids, columns["theta_e_arcsec"], experiment)
+    if injection.tier == "debug":
+        columns["shear"] = np.zeros(len(ids))
+    columns["src_n"] = np.full(len(ids), injection.src_n)
+    columns["source_kind"] = np.full(len(ids), injection.source, object)
+    columns["source_id"] = np.full(len(ids), -1, np.int64)
+    g_r, r_z = frozen_colours(ids)
+    columns["src_mag_r"] = host_r.astype(np.float64) + columns["src_dmag"]
+    columns["src_mag_g"] = columns["src_mag_r"] + g_r
+    columns["src_mag_z"] = columns["src_mag_r"] - r_z
+    return columns
+
+
+def _geometry(ids: list[str], theta_e: np.ndarray, experiment: Experiment) -> Columns:
+    """Return lens shape, angles and source position; the position is uniform in area within its circle."""
+    u = uniforms(ids, GEOMETRY_STREAM, 6)
+    lens_e = LENS_E_RANGE[0] + (LENS_E_RANGE[1] - LENS_E_RANGE[0]) * u[:, 0]
+    offset = experiment.injection.max_offset_over_theta_e * theta_e * np.sqrt(u[:, 1])
+    if experiment.injection.tier == "debug":
+        lens_e, offset = np.zeros(len(ids)), np.zeros(len(ids))
+    return {
+        "lens_q": (1 - lens_e) / (1 + lens_e),
+        "lens_phi_rad": np.pi * u[:, 2],
+        "shear_phi_rad": np.pi * u[:, 3],
+        "src_phi_rad": np.pi * u[:, 4],
+        # rounded: sine and cosine differ in the last bit between machines, the manifest must not
+        "src_x_arcsec": (offset * np.cos(2 * np.pi * u[:, 5])).round(6),
+        "src_y_arcsec": (offset * np.sin(2 * np.pi * u[:, 5])).round(6),
+    }
+
+
+def _with_controls(columns: Columns, experiment: Experiment) -> dict[str, Any]:
+    """Assign each injection to its class (unpaired) or give each a control (paired), and name the rows."""
+    n = len(columns["host_id"])
+    if experiment.injection.controls == "paired":
+        ids = [_task_ids(columns, kind, experiment) for kind in ("none", "paired")]
+        both: dict[str, Any] = {k: np.repeat(v, 2) for k, v in columns.items()}
+        return both | {
+            "experiment_id": np.full(2 * n, experiment.experiment_id, object),
+            "task_id": _interleave(ids[0], ids[1]),
+            "partner_task_id": _interleave(ids[1], ids[0]),
+            "is_control": np.tile([0, 1], n),
+            "control_kind": np.tile(np.array(["none", "paired"], object), n),
+        }
+    control = is_control_host(columns["host_id"], experiment)
+    positives, controls = (_task_ids(columns, kind, experiment) for kind in ("none", "unpaired"))
+    return columns | {
+        "experiment_id": np.full(n, experiment.experiment_id, object),
+        "task_id": np.where(control, controls, positives),
+        "partner_task_id": np.full(n, "", object),
+        "is_control": control.astype(np.int8),
+        "control_kind": np.where(control, "unpaired", "none").astype(object),
+    }
+
+
+def _interleave(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.stack([first, second], axis=1).ravel()
+
+
+def _task_ids(columns: Mapping[str, np.ndarray], control_kind: str, experiment: Experiment) -> np.ndarray:
+    """Return a digest of what defines each stamp: row inputs, and the config that decides its pixels."""
+    injection, stamps = experiment.injection, experiment.stamps
+    shared = (
+        experiment.experiment_id, experiment.digest("seed", "psf"), stamps.size, stamps.poisson_noise,
+        injection.tier, injection.grid, injection.source, injection.source_bank, injection.src_n,
+        injection.max_offset_over_theta_e, control_kind,
+    )  # fmt: skip
+    rows = zip(
+        *(columns[n].tolist() for n in ("host_id", "replicate", "config_id", "source_id")), strict=True
+    )
+    return np.array([digest("task", *shared, *row) for row in rows], object)
