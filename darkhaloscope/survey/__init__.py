@@ -1,0 +1,1 @@
+"""What the Legacy Surveys are: bricks, catalogues, coadds, masks, extinction, and splits of their sky."""

@@ -1,0 +1,225 @@
+"""Survey files from anywhere to a local path, whole: size-checked copies, FITS structure, table columns."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import fitsio
+import numpy as np
+from fsspec.callbacks import Callback
+
+from darkhaloscope.storage import filesystem, is_local
+from darkhaloscope.survey.errors import FitsBroken, TransferFailed
+
+_BLOCK = 2880
+_MAX_HEADER_BLOCKS = 2000
+DEFAULT_MAX_BYTES = 1 << 30
+
+
+class _Watch(Callback):
+    """Remember the size the server states; stop a transfer that grows beyond the limit."""
+
+    def __init__(self, url: str, limit: int) -> None:
+        super().__init__()
+        self.url, self.limit = url, limit
+
+    def set_size(self, size: int | None) -> None:
+        super().set_size(size)
+        self._check(size or 0)
+
+    def relative_update(self, inc: int = 1) -> None:
+        super().relative_update(inc)
+        self._check(self.value)
+
+    def _check(self, size: int) -> None:
+        if size > self.limit:
+            raise TransferFailed(
+                f"{self.url}: {size} bytes or more, the limit is {self.limit}; this is not a file of a brick"
+            )
+
+
+def copy_to_local(
+    url: str, target: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, attempts: int = 2, pause_s: float = 1.0
+) -> int:
+    """Copy a file of any URL to a local path and check that all of it arrived.
+
+    A transfer cut off half-way raises in the client or leaves a short file; either is tried again, since
+    clients do not retry a body that stops streaming. A partial file never stays.
+
+    Args:
+        url: path, file://, s3:// or http(s):// URL.
+        target: local file to write.
+        max_bytes: refuse larger files.
+        attempts: how often to try.
+        pause_s: wait before a second attempt, doubled each time.
+
+    Returns:
+        Bytes written.
+
+    Raises:
+        FileNotFoundError: there is no such file at the source (HTTP 404 or 410).
+        TransferFailed: the last attempt's failure.
+        OSError: the disk is full or `target` cannot be written: no fault of the source.
+    """
+    for attempt in range(1, attempts + 1):
+        try:
+            return _copy_once(url, Path(target), max_bytes)
+        except TransferFailed:
+            if attempt == attempts:
+                raise
+            time.sleep(pause_s * 2 ** (attempt - 1))
+    raise ValueError(f"attempts is {attempts}; expected 1 or more")
+
+
+def _copy_once(url: str, target: Path, max_bytes: int) -> int:
+    from aiohttp import ClientError, ClientResponseError
+
+    fs, path = filesystem(url)
+    watch = _Watch(url, max_bytes)
+    try:
+        if is_local(url):
+            watch.set_size(Path(path).stat().st_size)
+            shutil.copyfile(path, target)
+        else:
+            with target.open("wb"):
+                pass  # so that an unwritable target is not taken for a fault of the source
+            fs.get_file(path, str(target), callback=watch)
+        found = target.stat().st_size
+        if watch.size is not None and found != watch.size:
+            raise TransferFailed(f"{url}: {found} bytes arrived, the source states {watch.size}")
+        return found
+    except BaseException as error:
+        target.unlink(missing_ok=True)
+        if isinstance(error, ClientResponseError) and error.status == 410:
+            raise FileNotFoundError(url) from None
+        ours = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+        passed_on = ours or isinstance(error, (FileNotFoundError, TransferFailed))
+        if not passed_on and isinstance(error, (OSError, ClientError)):
+            raise TransferFailed(f"{url}: {type(error).__name__}: {error}") from error
+        raise
+
+
+@contextlib.contextmanager
+def local_copy(url: str, scratch: str | None = None, max_bytes: int = 8 << 30) -> Iterator[str]:
+    """Give a local path of `url`: itself where it is local, else a copy in `scratch`, deleted afterwards.
+
+    Raises:
+        FileNotFoundError, TransferFailed: as `copy_to_local`.
+    """
+    if is_local(url):
+        path = filesystem(url)[1]
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{url}: no such file")
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="survey-", dir=scratch) as folder:
+        path = str(Path(folder) / url.rstrip("/").rsplit("/", 1)[-1])
+        copy_to_local(url, path, max_bytes)
+        yield path
+
+
+def check_fits(path: str | Path) -> int:
+    """Walk a FITS file's headers and check that the file holds all the data they announce.
+
+    Returns:
+        The number of bytes the headers account for.
+
+    Raises:
+        FitsBroken: it does not begin with SIMPLE, a header has no END, or the file is shorter than that.
+        FileNotFoundError: there is no such file.
+    """
+    size = Path(path).stat().st_size
+    position, expected, units = 0, 0, 0
+    with Path(path).open("rb") as stream:
+        while position < size:
+            cards, header_bytes = _read_header(stream, size, units)
+            if cards is None:
+                break
+            data = _data_bytes(cards)
+            expected = position + header_bytes + data
+            if expected > size:
+                raise FitsBroken(f"has {size:,} bytes, header says {expected:,}; file is truncated")
+            position += header_bytes + math.ceil(data / _BLOCK) * _BLOCK
+            stream.seek(position)
+            units += 1
+    if not units:
+        raise FitsBroken("has 0 bytes; file is empty")
+    return expected
+
+
+def _read_header(stream: BinaryIO, size: int, units: int) -> tuple[dict[str, Any] | None, int]:
+    """Return the structural keywords of the header here and its length; None after the last unit."""
+    cards: dict[str, Any] = {}
+    for block in range(_MAX_HEADER_BLOCKS):
+        text = stream.read(_BLOCK)
+        if block == 0 and not text.startswith(b"XTENSION" if units else b"SIMPLE  ="):
+            if units:
+                return None, 0  # bytes after the last unit: allowed by the standard, read by nobody
+            raise FitsBroken(f"has {size:,} bytes and begins with {text[:16]!r}; it is not a FITS file")
+        if len(text) < _BLOCK:
+            raise FitsBroken(f"has {size:,} bytes and ends inside a header; file is truncated")
+        for i in range(0, _BLOCK, 80):
+            card = text[i : i + 80].decode("latin-1")
+            key = card[:8].rstrip()
+            if key == "END":
+                return cards, (block + 1) * _BLOCK
+            if key in ("BITPIX", "PCOUNT", "GCOUNT") or key.startswith("NAXIS"):
+                cards[key] = int(card[10:].split("/")[0])
+    raise FitsBroken(f"has a header of more than {_MAX_HEADER_BLOCKS} blocks without END")
+
+
+def _data_bytes(cards: dict[str, Any]) -> int:
+    axes = [cards[f"NAXIS{i + 1}"] for i in range(cards.get("NAXIS", 0))]
+    if not axes:
+        return 0
+    elements = cards.get("PCOUNT", 0) + math.prod(axes)
+    return abs(cards["BITPIX"]) // 8 * cards.get("GCOUNT", 1) * elements
+
+
+def table_hdu(fits: fitsio.FITS) -> fitsio.hdu.TableHDU | None:
+    """Return the first binary table of an open file, or None."""
+    return next((hdu for hdu in fits if isinstance(hdu, fitsio.hdu.TableHDU)), None)
+
+
+def read_fits_columns(
+    path: str, wanted: Sequence[str], rows: tuple[int, int] | None = None
+) -> dict[str, np.ndarray]:
+    """Read columns of the first table of a local FITS file, whatever the case of their names.
+
+    Args:
+        path: local file, gzipped or not.
+        wanted: names in lower case; those the file lacks are left out.
+        rows: half-open range of rows; all by default.
+
+    Returns:
+        lower-case name -> array in the machine's byte order; bytes become str without trailing blanks.
+
+    Raises:
+        FitsBroken: not a FITS file, or no table in it.
+    """
+    try:
+        with fitsio.FITS(path) as fits:
+            hdu = table_hdu(fits)
+            if hdu is None:
+                raise FitsBroken(f"{path}: no binary table in it")
+            there = {name.lower(): name for name in hdu.get_colnames()}
+            names = [there[w] for w in wanted if w in there]
+            chosen = None if rows is None else np.arange(rows[0], min(rows[1], hdu.get_nrows()))
+            data = hdu.read(columns=names, rows=chosen) if names else np.empty(hdu.get_nrows(), dtype=[])
+    except OSError as error:
+        raise FitsBroken(f"{path}: cannot be read as FITS: {error}") from error
+    return {name.lower(): _native(data[name]) for name in names}
+
+
+def _native(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "S":
+        return np.char.rstrip(values.astype("U"))
+    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
