@@ -101,9 +101,15 @@ class Stamps:
     size: int = STAMP_SIZE
     poisson_noise: bool = True
     noise_correlation: float = 1.4  # a matched-filter SNR from invvar alone is divided by this
-    max_failed_fraction: float = 0.02
     codec: Literal["gzip", "zstd", "none"] = "gzip"
     bricks_per_chunk: int = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a run accepts; decides no pixel, so it is part of no hash."""
+
+    max_failed_fraction: float = 0.02  # of the rows of 4c, or the sweep files of stage 3
 
 
 @dataclass(frozen=True)
@@ -155,6 +161,7 @@ class Experiment:
     injection: Injection = field(default_factory=Injection)
     psf: PsfModel = field(default_factory=PsfModel)
     stamps: Stamps = field(default_factory=Stamps)
+    limits: Limits = field(default_factory=Limits)
     completeness: Completeness = field(default_factory=Completeness)
     pack: Pack = field(default_factory=Pack)
     training: Training = field(default_factory=Training)

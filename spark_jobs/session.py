@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import json
 import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.dataset import Part, write_part
+from darkhaloscope.dataset import DatasetError, Part, committed_parts, open_part, write_part
+from darkhaloscope.experiment import ConfigError, Experiment
+from darkhaloscope.records import Schema, SchemaError, check_schema, refuse_unknown
+from darkhaloscope.stage import OutputRefused
+from darkhaloscope.storage import StorageError, filesystem, is_local, join
+from darkhaloscope.survey.errors import CatalogueError
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import StructType
 
 ARROW_ROWS_PER_BATCH = "500"  # the default, 10,000 stamps, would be a 469 MB batch
 
@@ -60,6 +70,51 @@ def spark_session(app: str) -> SparkSession:
     return spark
 
 
+def spark_schema(schema: pa.Schema) -> StructType:
+    """Return the Spark type of an Arrow schema."""
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema)
+
+
+def first_parts(root: str, limit: int | None) -> list[Part]:
+    """Return a dataset's parts that have rows; with a limit only as many as hold the first `limit` rows."""
+    parts = [p for p in committed_parts(root) if p.rows]
+    if not parts:
+        raise DatasetError(f"{root}: nothing is committed there; run the stage that writes it first")
+    if limit is None:
+        return parts
+    before = [sum(p.rows for p in parts[:i]) for i in range(len(parts))]
+    return [p for p, rows in zip(parts, before, strict=True) if rows < limit]
+
+
+def part_urls(root: str, parts: list[Part]) -> list[str]:
+    """Return the URLs of a dataset's parts, in the form that Spark reads."""
+    base = "file://" + filesystem(root)[1] if is_local(root) else root
+    return [join(base, p.key) for p in parts]
+
+
+def read_committed(
+    spark: SparkSession, root: str, schema: Schema, limit: int | None = None, order: tuple[str, ...] = ()
+) -> DataFrame:
+    """Return a committed dataset as a DataFrame, after checking every file's columns.
+
+    With a limit, only the files that hold the first `limit` rows are opened, and of these the first in the
+    given order are taken.
+
+    Raises:
+        DatasetError: nothing is committed there.
+        SchemaError: a file has a missing, mistyped or unknown column; all are named.
+    """
+    urls = part_urls(root, first_parts(root, limit))
+    for url in urls:
+        with open_part(url) as part:
+            check_schema(schema, part.schema_arrow, url)
+            refuse_unknown(schema, part.schema_arrow, url)
+    frame = spark.read.parquet(*urls).select(*schema.names)
+    return frame if limit is None else frame.orderBy(*order).limit(limit)
+
+
 def run_tasks(spark: SparkSession, tasks: list[Any], function: Callable[[int, int, Any], Any]) -> list[Any]:
     """Run `function(index, attempt, task)` on the executors, one Spark task each; return results in order.
 
@@ -80,21 +135,93 @@ def run_tasks(spark: SparkSession, tasks: list[Any], function: Callable[[int, in
     return spark.sparkContext.parallelize(tasks, len(tasks)).mapPartitionsWithIndex(of_partition).collect()
 
 
-def write_frame(frame: DataFrame, root: str, chunk: int, schema: pa.Schema, **how: Any) -> list[Part]:
+def write_frame(
+    frame: DataFrame, root: str, chunk: int, schema: pa.Schema, part_by: str | None = None, **how: Any
+) -> list[Part]:
     """Write each partition of a DataFrame as one part of a chunk; return the parts, for the commit.
 
-    The frame's columns must be those of `schema` (they are selected and cast by name).
+    Args:
+        frame: has the columns of `schema` (they are selected and cast by name).
+        root: URL of the dataset.
+        chunk: number of the chunk.
+        schema: Arrow schema of the files.
+        part_by: an integer column by which partitions are sorted: each of its values becomes a part of its
+            own, with that number.
+        how: further arguments of `write_part`.
     """
 
     def of_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         from pyspark import TaskContext
 
         context = TaskContext.get()
-        named = (pa.Table.from_batches([b]).select(schema.names).cast(schema).to_batches() for b in batches)
-        rows = (batch for group in named for batch in group)
-        part = write_part(
-            root, chunk, context.partitionId(), rows, schema, attempt=context.attemptNumber(), **how
-        )
-        yield pa.RecordBatch.from_pylist([vars(part)])
+        for index, group in _runs(batches, part_by, context.partitionId()):
+            named = (pa.Table.from_batches([b]).select(schema.names).cast(schema) for b in group)
+            rows = (batch for table in named for batch in table.to_batches())
+            part = write_part(root, chunk, index, rows, schema, attempt=context.attemptNumber(), **how)
+            yield pa.RecordBatch.from_pylist([vars(part)])
 
     return [Part(**row.asDict()) for row in frame.mapInArrow(of_batches, PART_SCHEMA).collect()]
+
+
+def _runs(
+    batches: Iterator[pa.RecordBatch], part_by: str | None, partition: int
+) -> Iterator[tuple[int, Iterable[pa.RecordBatch]]]:
+    """Yield (part number, its batches); a run of equal `part_by` values is one part."""
+    if part_by is None:
+        yield partition, batches
+        return
+    pieces = (piece for batch in batches for piece in _split_on_change(batch, part_by))
+    yield from itertools.groupby(pieces, key=lambda piece: piece.column(part_by)[0].as_py())
+
+
+def _split_on_change(batch: pa.RecordBatch, column: str) -> Iterator[pa.RecordBatch]:
+    values = batch.column(column).to_numpy()
+    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
+    for start, stop in itertools.pairwise(edges):
+        if stop > start:
+            yield batch.slice(start, stop - start)
+
+
+EXPECTED_ERRORS = (
+    ConfigError,
+    DatasetError,
+    OutputRefused,
+    SchemaError,
+    StorageError,
+    NoJava,
+    CatalogueError,
+    FileNotFoundError,
+    PermissionError,
+)
+
+
+def run_stage(
+    name: str,
+    experiment: Callable[[], Experiment],
+    stage: Callable[[SparkSession, Experiment, argparse.Namespace], dict[str, Any]],
+    args: argparse.Namespace,
+) -> int:
+    """Run a stage and print its record's counts; return 0, or 1 after one line that says what went wrong."""
+    try:
+        config = experiment()
+        spark = spark_session(f"dark halo scope {name} {config.variant}/{config.experiment_id}")
+        record = stage(spark, config, args)
+    except EXPECTED_ERRORS as error:
+        print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except Exception as error:
+        if (cause := _executor_error(error)) is None:
+            raise
+        print(f"{name}: in a task: {cause}", file=sys.stderr)
+        return 1
+    print(f"{name}: done in {record['seconds']} s: {json.dumps(record['counts'])}")
+    return 0
+
+
+def _executor_error(error: Exception) -> str | None:
+    """Return the line with which one of our expected errors ended a task, or None for any other failure."""
+    for line in reversed(str(error).splitlines()):
+        kind = line.strip().split(":")[0].split(".")[-1]
+        if kind in {e.__name__ for e in EXPECTED_ERRORS}:
+            return line.strip()
+    return None

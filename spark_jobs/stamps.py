@@ -1,0 +1,142 @@
+"""Stage 4c: manifest + cached coadds -> stamps.
+
+1. Count the manifest's rows a brick; put bricks into chunks, and a chunk's bricks into tasks of equal cost.
+2. A task opens one brick at a time and makes its stamps (`stamps_of_bricks`), into one part.
+3. Commit chunk by chunk: a run that is started again makes only the chunks that are not committed.
+4. A brick that cannot be read yields its rows as failed, with the reason; too many fail the stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import Any
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from tqdm import tqdm
+
+from darkhaloscope.dataset import Part, commit_chunk, committed_chunks, gc
+from darkhaloscope.experiment import Experiment
+from darkhaloscope.injection.task import BrickRows, StampTask, TaskResult, stamps_of_bricks
+from darkhaloscope.records import MANIFEST
+from darkhaloscope.stage import StageRun, input_hash, place
+from darkhaloscope.storage import join
+from darkhaloscope.survey.bricks import read_brick_table
+from spark_jobs.coadd_cache import cache_url
+from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
+from spark_jobs.session import read_committed, run_tasks
+
+SECTIONS = ("seed", "variant", "experiment_id", "survey", "injection", "psf", "stamps")
+
+
+def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
+    """Make the stamps of a manifest; return the stage's record.
+
+    Raises:
+        DatasetError: stages 4a or 4b have not finished, or too many rows failed.
+    """
+    source = place(args.output_s3, "phase4a", experiment)
+    output = place(args.output_s3, "phase4c", experiment)
+    inputs = {
+        "manifest": input_hash(source),
+        "coadds": input_hash(place(args.output_s3, "phase4b", experiment)),
+    }
+    with StageRun(
+        output,
+        "4c",
+        experiment,
+        SECTIONS,
+        inputs,
+        {"test_limit": args.test_limit},
+        args.overwrite,
+        args.take_over,
+    ) as stage:
+        bricks = count_bricks(spark, source, args.test_limit, experiment)
+        done = committed_chunks(output)
+        size = experiment.stamps.bricks_per_chunk
+        chunks = [bricks[i : i + size] for i in range(0, len(bricks), size)]
+        for number, chunk in enumerate(tqdm(chunks, desc="4c chunks", unit="chunk", mininterval=1)):
+            if number in done:
+                continue
+            tasks = [StampTask(tuple(t), output, number) for t in share_out(chunk, args.partitions)]
+            results = run_tasks(spark, tasks, _stamp_task(experiment, cache_url(args.output_s3)))
+            stage.owner.check()
+            write_failures(output, [Failure("4c", *f) for r in results for f in r.failures], number)
+            commit_chunk(output, number, [r.part for r in results], _facts(results))
+        gc(output)
+        counts = _totals(output)
+        expected = sum(b.rows for b in bricks)
+        if counts["rows"] != expected:
+            raise RuntimeError(
+                f"{output}: {counts['rows']} rows for {expected} manifest rows: rows were lost"
+            )
+        refuse_too_many(stage, counts["failed"], counts["rows"], "rows", experiment)
+        return stage.finish(**counts)
+
+
+def count_bricks(
+    spark: SparkSession, manifest: str, limit: int | None, experiment: Experiment
+) -> list[BrickRows]:
+    """Return each brick with its number of rows and the manifest files that have them, sorted by name.
+
+    With a limit, the bricks of the first `limit` rows in the order of brick and task_id.
+    """
+    frame = read_committed(spark, manifest, MANIFEST, limit, order=("brickname", "task_id"))
+    found = frame.withColumn("file", F.input_file_name()).groupBy("brickname", "file").count().collect()
+    psf = _brick_psf(experiment)
+    names = sorted({r.brickname for r in found})
+    return [
+        BrickRows(
+            name,
+            sum(r["count"] for r in found if r.brickname == name),
+            tuple(sorted(r.file for r in found if r.brickname == name)),
+            psf.get(name),
+        )
+        for name in names
+    ]
+
+
+def _brick_psf(experiment: Experiment) -> dict[str, dict[str, float]]:
+    """Return the brick table's PSF sizes, the fall-back where a brick has no psfsize map."""
+    table = read_brick_table(join(experiment.survey.source, experiment.survey.bricks_table))
+    names = [f"psfsize_{b}" for b in experiment.survey.bands]
+    rows = zip(table.columns["brickname"].tolist(), *(table.columns[n].tolist() for n in names), strict=True)
+    return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+
+
+def share_out(bricks: list[BrickRows], n_tasks: int) -> list[list[BrickRows]]:
+    """Put bricks into at most `n_tasks` tasks of about equal rows: largest first, to the emptiest task."""
+    tasks: list[list[BrickRows]] = [[] for _ in range(min(n_tasks, len(bricks)))]
+    load = [0] * len(tasks)
+    for brick in sorted(bricks, key=lambda b: (-b.rows, b.name)):
+        lightest = load.index(min(load))
+        tasks[lightest].append(brick)
+        load[lightest] += brick.rows
+    return tasks
+
+
+def _stamp_task(experiment: Experiment, coadds: str) -> Any:
+    def make(index: int, attempt: int, task: StampTask) -> TaskResult:
+        return stamps_of_bricks(task, index, attempt, coadds, experiment)
+
+    return make
+
+
+def _facts(results: list[TaskResult]) -> dict[str, Any]:
+    reasons = sum((Counter(r.reasons) for r in results), Counter())
+    return {"ok": sum(r.ok for r in results), "failed": sum(reasons.values()), "reasons": dict(reasons)}
+
+
+def _totals(output: str) -> dict[str, Any]:
+    chunks = committed_chunks(output).values()
+    reasons = sum((Counter(c["reasons"]) for c in chunks), Counter())
+    parts = [Part(**p) for c in chunks for p in c["parts"]]
+    return {
+        "rows": sum(c["rows"] for c in chunks),
+        "ok": sum(c["ok"] for c in chunks),
+        "failed": sum(c["failed"] for c in chunks),
+        "reasons": dict(sorted(reasons.items())),
+        "chunks": len(chunks),
+        "bytes": sum(p.bytes for p in parts),
+    }
