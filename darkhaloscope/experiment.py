@@ -134,15 +134,24 @@ class Training:
     """The trainer; every field is a flag of training/train.py of the same name."""
 
     arch: Literal["resnet18", "convnext_tiny", "small_resnet"] = "convnext_tiny"
+    dropout: float = 0.0  # in front of the last layer
     epochs: int = 50
     batch_size: int = 256
-    lr: float = 3e-4
+    lr: float = 3e-4  # peak of the schedule
     weight_decay: float = 1e-2
-    dropout: float = 0.0
-    precision: Literal["fp32", "bf16"] = "bf16"
-    augment: bool = True
+    warmup_epochs: float = 1.0  # linear rise to lr; then a cosine to zero
+    clip_grad_norm: float = 1.0  # 0: off
+    precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    loss: Literal["bce", "focal"] = "bce"
+    focal_alpha: float = 0.25  # weight of positives in the focal loss; negatives have 1 - alpha
+    focal_gamma: float = 2.0
+    augment: bool = True  # the eight orientations of a square
     norm_method: Literal["full", "outer", "sky_asinh"] = "sky_asinh"
-    early_stopping_patience: int = 5
+    norm_clip: float = 0.0  # bound on the normalised pixels; 0: none
+    meta_cols: tuple[str, ...] = ()  # columns given to the network beside the pixels
+    min_theta_over_psf: float = 0.0  # both classes are filtered on it; 0: no filter
+    selection_metric: Literal["auroc", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4", "loss"] = "auroc"
+    early_stopping_patience: int = 0  # epochs without a better selection_metric; 0: never stop early
     num_workers: int = 2
 
 
