@@ -135,6 +135,7 @@ def _abandon(stream: Any, temporary: str | None) -> None:
     if stream is not None:
         if temporary is None:
             stream.discard()  # aborts the multipart upload
+            stream.closed = True  # or its finaliser would try to flush what was discarded
         else:
             stream.close()
     if temporary is not None:

@@ -1,0 +1,83 @@
+import hashlib
+
+import pytest
+
+from darkhaloscope.storage import (
+    StorageError,
+    atomic_output,
+    create_exclusive,
+    filesystem,
+    is_local,
+    join,
+    read_bytes,
+    replace_file,
+)
+
+
+def test_every_kind_of_url_finds_its_filesystem(tmp_path):
+    for url in (str(tmp_path / "a"), f"file://{tmp_path}/a", tmp_path / "a"):
+        fs, path = filesystem(url)
+        assert fs.protocol[0] == "file"
+        assert path == f"{tmp_path}/a"
+    for url in ("s3://bucket/key", "s3a://bucket/key"):
+        fs, path = filesystem(url)
+        assert fs.protocol[0] == "s3"
+        assert path == "bucket/key"
+    assert filesystem("https://host/a/")[1] == "https://host/a"
+
+
+@pytest.mark.parametrize("url", ["ftp://host/a", "s3://", "gopher://x"])
+def test_other_urls_are_refused_by_name(url):
+    with pytest.raises(ValueError, match=url.split(":")[0]):
+        filesystem(url)
+
+
+def test_join_makes_single_slashes():
+    assert join("s3://b/x/", "/y/", "z") == "s3://b/x/y/z"
+    assert is_local("x/y") and is_local("file:///x") and not is_local("s3://b")
+
+
+def test_an_output_that_fails_half_way_leaves_nothing(tmp_path):
+    with pytest.raises(RuntimeError, match="stop"), atomic_output(str(tmp_path / "sub" / "f")) as sink:
+        sink.write(b"half")
+        raise RuntimeError("stop")
+    assert list((tmp_path / "sub").iterdir()) == []
+
+
+def test_an_output_appears_whole_and_its_hash_is_that_of_the_file(tmp_path):
+    with atomic_output(str(tmp_path / "f")) as sink:
+        sink.write(b"one")
+        assert not (tmp_path / "f").exists()
+        sink.write(b"two")
+    assert (tmp_path / "f").read_bytes() == b"onetwo"
+    assert (sink.size, sink.sha.hexdigest()) == (6, hashlib.sha256(b"onetwo").hexdigest())
+
+
+def test_a_place_that_cannot_be_written_says_which_and_what_to_do():
+    with pytest.raises(StorageError, match=r"/proc/none/f.*cannot be written.*another place"):
+        replace_file("/proc/none/f", b"x")
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_nothing(tmp_path, monkeypatch):
+    with pytest.raises(StorageError, match="No space left"), atomic_output(str(tmp_path / "f")) as sink:
+
+        def full(data):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(sink, "stream", type("Full", (), {"write": staticmethod(full)})())
+        sink.write(b"x")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exclusive_creation_succeeds_once_and_keeps_the_first(tmp_path):
+    url = str(tmp_path / "d" / "f")
+    assert create_exclusive(url, b"first")
+    assert not create_exclusive(url, b"second")
+    assert read_bytes(url) == b"first"
+    assert len(list((tmp_path / "d").iterdir())) == 1
+
+
+def test_a_file_above_the_limit_is_not_read(tmp_path):
+    (tmp_path / "f").write_bytes(b"12345")
+    with pytest.raises(ValueError, match="limit of 4"):
+        read_bytes(str(tmp_path / "f"), 4)
