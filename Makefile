@@ -26,10 +26,10 @@ test-all: setup ## the slow and, where there is one, the GPU tests too
 	$(ENV) python -m pytest -n 2 --dist loadgroup
 
 lint: setup ## ruff, mypy, import directions, generated docs up to date
-	$(ENV) ruff check . && ruff format --check . && mypy && lint-imports && python -m local_spark.docs --check
+	$(ENV) ruff check . && ruff format --check . && mypy && lint-imports && python docs/tables.py --check
 
 docs: setup ## regenerate the column tables in docs/
-	$(ENV) python -m local_spark.docs
+	$(ENV) python docs/tables.py
 
 bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 	$(ENV) for b in benchmarks/bench_*.py; do python $$b || exit 1; done

@@ -1,0 +1,122 @@
+"""The whole way once: python -m local_spark.smoke (or `make smoke-local`).
+
+Paints the simulated sky and runs every stage through its own entry point: targets, manifest, coadd cache,
+stamps, completeness, shards, training, scores, evaluation, report. Writes <out>/summary.json and
+<out>/report/index.html. Started again, it keeps what is done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from darkhaloscope.experiment import Experiment, load
+from darkhaloscope.stage import code_version, place, read_record
+from darkhaloscope.storage import join, replace_file
+from local_spark.steps import REPOSITORY, Step, StepFailed, python, run_steps, spark
+
+EXPERIMENT = REPOSITORY / "experiments" / "smoke.toml"
+STAGES = ("phase3", "phase4a", "phase4b", "phase4c", "phase4d", "pack")
+
+
+def steps(out: str, experiment: Experiment) -> list[Step]:
+    """Return the commands of the smoke run."""
+    sky = join(out, "sky")
+    shared = ("--experiment", str(EXPERIMENT), "--output-s3", out, "--survey-source", sky)
+    packed = place(out, "pack", experiment)
+    trained, scores = join(out, "training", experiment.name), join(out, "scores", experiment.name)
+
+    def stage(name: str) -> tuple[str, ...]:
+        return spark("phase4_pipeline.py", "--stage", name, *shared)
+
+    return [
+        Step("sky", "paint a simulated sky in the survey's layout", python("-m", "local_spark.mini_sky", "--out", sky)),
+        Step("phase3", "select target galaxies from the sweep catalogues", spark("phase3_pipeline.py", *shared)),
+        Step("phase4a", "lay out the injection manifest", stage("4a")),
+        Step("phase4b", "cache the coadds", stage("4b")),
+        Step("phase4c", "cut stamps and inject arcs", stage("4c")),
+        Step("phase4d", "completeness of the injections", stage("4d")),
+        Step("pack", "shuffle the stamps into training shards", stage("pack")),
+        Step(
+            "train",
+            "train a small network",
+            python(
+                str(REPOSITORY / "training" / "train.py"), "--experiment", str(EXPERIMENT),
+                "--data", packed, "--out_dir", trained,
+            ),
+        ),
+        Step(
+            "score",
+            "score the test split",
+            python(
+                "-m", "evaluation.score", "--checkpoint", join(trained, "ckpt_best.pt"), "--data", packed,
+                "--out", scores, "--overwrite",
+            ),
+        ),
+        Step(
+            "evaluate",
+            "figures at operational thresholds",
+            python("-m", "evaluation.evaluate", "--scores", scores, "--out", join(out, "evaluation")),
+        ),
+    ]  # fmt: skip
+
+
+def summarise(out: str, experiment: Experiment, seconds: dict[str, float]) -> dict[str, Any]:
+    """Return what the stages recorded, and the evaluation's figures: nothing here is computed anew."""
+    stages = {}
+    for name in STAGES:
+        record = read_record(place(out, name, experiment)) or {"counts": None, "hash": None, "seconds": None}
+        stages[name] = {k: record[k] for k in ("counts", "hash", "seconds")}
+    metrics = json.loads(Path(out, "evaluation", "metrics.json").read_text())
+    return {
+        "experiment": experiment.name,
+        "config_hash": experiment.digest(),
+        "code_version": code_version(),
+        "stages": stages,
+        "seconds": seconds,
+        "metrics": metrics,
+    }
+
+
+def tell(summary: dict[str, Any], out: str) -> str:
+    """Return the few lines that end a run."""
+    counts = {k: v["counts"] or {} for k, v in summary["stages"].items()}
+    stamps = counts["phase4c"]
+    lines = [
+        f"targets {counts['phase3'].get('cuts', {}).get('targets')}, manifest rows {counts['phase4a'].get('rows')}, "
+        f"stamps made {stamps.get('ok')}, failed {stamps.get('failed')}",
+        *(f"  failed: {n} x {reason}" for reason, n in stamps.get("reasons", {}).items()),
+        f"took {sum(summary['seconds'].values()):.0f} s",
+        f"summary  {join(out, 'summary.json')}",
+        f"report   {join(out, 'report', 'index.html')}",
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run everything; return the exit status."""
+    parser = argparse.ArgumentParser(
+        "local_spark.smoke", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--out", default="smoke-out", help="workspace to fill (default: %(default)s)")
+    out = parser.parse_args(argv).out
+    experiment = load(EXPERIMENT, {"survey.source": join(out, "sky")})
+    start = time.perf_counter()
+    try:
+        seconds = run_steps(steps(out, experiment))
+        summary = summarise(out, experiment, seconds)
+        replace_file(join(out, "summary.json"), json.dumps(summary, indent=1).encode())
+        run_steps([Step("report", "draw the report", python("-m", "evaluation.report", out))])
+    except StepFailed as error:
+        print(f"smoke: {error}", file=sys.stderr)
+        return 1
+    print(f"\nall done in {time.perf_counter() - start:.0f} s\n{tell(summary, out)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
