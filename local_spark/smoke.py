@@ -34,8 +34,8 @@ def steps(out: str, experiment: Experiment) -> list[Step]:
         return spark("phase4_pipeline.py", "--stage", name, *shared)
 
     return [
-        Step("sky", "paint a simulated sky in the survey's layout", python("-m", "local_spark.mini_sky", "--out", sky)),
-        Step("phase3", "select target galaxies from the sweep catalogues", spark("phase3_pipeline.py", *shared)),
+        Step("sky", "paint a simulated sky", python("-m", "local_spark.mini_sky", "--out", sky)),
+        Step("phase3", "select targets from the sweep catalogues", spark("phase3_pipeline.py", *shared)),
         Step("phase4a", "lay out the injection manifest", stage("4a")),
         Step("phase4b", "cache the coadds", stage("4b")),
         Step("phase4c", "cut stamps and inject arcs", stage("4c")),
@@ -69,7 +69,9 @@ def summarise(out: str, experiment: Experiment, seconds: dict[str, float]) -> di
     """Return what the stages recorded, and the evaluation's figures: nothing here is computed anew."""
     stages = {}
     for name in STAGES:
-        record = read_record(place(out, name, experiment)) or {"counts": None, "hash": None, "seconds": None}
+        record = read_record(place(out, name, experiment))
+        if record is None:
+            raise StepFailed(f"stage {name} left no record below {out}")
         stages[name] = {k: record[k] for k in ("counts", "hash", "seconds")}
     metrics = json.loads(Path(out, "evaluation", "metrics.json").read_text())
     return {
@@ -84,12 +86,12 @@ def summarise(out: str, experiment: Experiment, seconds: dict[str, float]) -> di
 
 def tell(summary: dict[str, Any], out: str) -> str:
     """Return the few lines that end a run."""
-    counts = {k: v["counts"] or {} for k, v in summary["stages"].items()}
+    counts = {k: v["counts"] for k, v in summary["stages"].items()}
     stamps = counts["phase4c"]
     lines = [
-        f"targets {counts['phase3'].get('cuts', {}).get('targets')}, manifest rows {counts['phase4a'].get('rows')}, "
-        f"stamps made {stamps.get('ok')}, failed {stamps.get('failed')}",
-        *(f"  failed: {n} x {reason}" for reason, n in stamps.get("reasons", {}).items()),
+        f"targets {counts['phase3']['cuts']['targets']}, manifest rows {counts['phase4a']['rows']}, "
+        f"stamps made {stamps['ok']}, failed {stamps['failed']}",
+        *(f"  failed: {n} x {reason}" for reason, n in stamps["reasons"].items()),
         f"took {sum(summary['seconds'].values()):.0f} s",
         f"summary  {join(out, 'summary.json')}",
         f"report   {join(out, 'report', 'index.html')}",

@@ -41,7 +41,7 @@ def run_steps(steps: list[Step]) -> dict[str, float]:
     """Run commands in order, saying each; return their seconds by name.
 
     Raises:
-        StepFailed: a command's exit status is not 0; later steps are not run.
+        StepFailed: a command's exit status is not 0 (later steps are not run), or there is no Java.
     """
     seconds = {}
     for number, step in enumerate(steps, 1):
@@ -56,9 +56,10 @@ def run_steps(steps: list[Step]) -> dict[str, float]:
 
 def _environment() -> dict[str, str]:
     """Return this environment, completed as .venv/env.sh does for a shell that did not source it."""
-    from spark_jobs.session import find_java
-
-    find_java()
+    if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
+        raise StepFailed(
+            "no Java for Spark: enter the environment with `. .venv/env.sh` (`make setup` writes it)"
+        )
     folder = str(Path(sys.executable).parent)
     defaults = {
         "PYSPARK_PYTHON": sys.executable,
