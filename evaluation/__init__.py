@@ -1,0 +1,1 @@
+"""Proof: scores, figures with their intervals, and the page that shows them."""

@@ -94,6 +94,15 @@ class Roc:
         """Return the index of the last point with at most that many false positives."""
         return int(np.searchsorted(self.false_positives, false_positives, side="right")) - 1
 
+    def at_fpr(self, fpr: float) -> int:
+        """Return the index of the last point whose FPR does not exceed `fpr`."""
+        # 0.01 * 300 must allow 3 false positives, whatever its last bit.
+        return self.last_within(fpr * self.n_negatives + 1e-9)
+
+    def at_tpr(self, tpr: float) -> int:
+        """Return the index of the first point whose TPR is at least `tpr`."""
+        return int(np.searchsorted(self.true_positives, tpr * self.n_positives - 1e-9))
+
 
 @dataclass(frozen=True)
 class OperatingPoint:
@@ -213,7 +222,7 @@ def tpr_at_fpr(roc: Roc, fpr: float) -> OperatingPoint:
     independent; resample whole sky cells (evaluation.bootstrap) where hosts share seeing and depth.
     """
     n, m = roc.n_negatives, roc.n_positives
-    i = roc.last_within(fpr * n + 1e-9)
+    i = roc.at_fpr(fpr)
     few, many = _binomial_range(n, fpr)
     # The threshold lies between the K-th and (K+1)-th negative, K in few .. many.
     least = roc.true_positives[roc.last_within(few - 1)] if few > 0 else 0
@@ -229,7 +238,7 @@ def fpr_at_tpr(roc: Roc, tpr: float = TPR_TARGET) -> OperatingPoint:
     Resolved where at least `MIN_EVENTS` negatives pass, and as many positives are missed at `tpr`.
     """
     n, m = roc.n_negatives, roc.n_positives
-    i = int(np.searchsorted(roc.true_positives, tpr * m - 1e-9))
+    i = roc.at_tpr(tpr)
     few, many = _binomial_range(m, tpr)
     least = roc.fpr[max(int(np.searchsorted(roc.true_positives, few)) - 1, 0)]
     most = roc.fpr[min(int(np.searchsorted(roc.true_positives, many + 1)), len(roc.fpr) - 1)]

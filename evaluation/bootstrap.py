@@ -1,0 +1,96 @@
+"""Intervals by resampling whole sky cells: hosts of one cell share seeing, depth and large-scale structure.
+
+Rows of one cell are not independent, so row-wise intervals are too narrow. Here the cells of the test set are
+drawn with replacement; both classes, and with them the threshold at a given FPR, are drawn anew each time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.intervals import CONFIDENCE
+from training.metrics import Roc, check_scores
+
+MIN_CELLS = 20
+"""Cells below which percentiles of resampled cells are known to be too narrow to be called an interval."""
+
+
+@dataclass(frozen=True)
+class CellBootstrap:
+    """Resampled statistics.
+
+    Attributes:
+        values: (resample, statistic) float64; resamples that lacked a class are left out.
+        n_resamples: how many were drawn.
+        n_cells: sky cells they were drawn from.
+    """
+
+    values: np.ndarray
+    n_resamples: int
+    n_cells: int
+
+    @property
+    def n_one_class(self) -> int:
+        """Resamples left out because every row was of one class."""
+        return self.n_resamples - len(self.values)
+
+    def interval(self, confidence: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray]:
+        """Return the percentile interval of each statistic, NaN with fewer than two cells."""
+        if self.n_cells < 2 or not len(self.values):
+            empty = np.full(self.values.shape[1], np.nan)
+            return empty, empty
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(self.values, [tail, 1 - tail], axis=0)
+        return low, high
+
+
+def resample_cells(
+    logit: ArrayLike,
+    label: ArrayLike,
+    cell: ArrayLike,
+    statistic: Callable[[Roc], np.ndarray],
+    n_resamples: int = 1_000,
+    seed: int = 0,
+) -> CellBootstrap:
+    """Evaluate `statistic` on ROC curves of resampled sky cells.
+
+    The rows are sorted once; a resample only weighs them by how often their cell was drawn.
+
+    Args:
+        logit: (n,) float32 or better.
+        label: (n,) 0 or 1.
+        cell: (n,) sky cell of each row.
+        statistic: curve -> (k,) figures.
+        n_resamples: number of resamples.
+        seed: of the draws, which depend on it and on the number of cells only.
+
+    Raises:
+        MetricsError: see `training.metrics.check_scores`.
+    """
+    logit, label = check_scores(logit, label)
+    order = np.argsort(logit)[::-1]
+    logit, label = logit[order], label[order]
+    ends = np.append(np.flatnonzero(np.diff(logit)), logit.size - 1)
+    threshold = np.concatenate([[np.inf], logit[ends]])
+    cells, index = np.unique(np.asarray(cell)[order], return_inverse=True)
+    values = []
+    for draw in _cell_counts(len(cells), n_resamples, seed):
+        weight = draw[index]
+        every = np.concatenate([[0], np.cumsum(weight)[ends]])
+        true = np.concatenate([[0], np.cumsum(np.where(label, weight, 0))[ends]])
+        if 0 < true[-1] < every[-1]:
+            values.append(statistic(Roc(threshold, every - true, true)))
+    shape = (len(values), -1) if values else (0, 0)
+    return CellBootstrap(np.reshape(values, shape), n_resamples, len(cells))
+
+
+def _cell_counts(n_cells: int, n_resamples: int, seed: int):
+    """Yield how often each of `n_cells` cells was drawn in `n_cells` draws with replacement."""
+    for number in range(n_resamples):
+        drawn = uniforms([digest("cell bootstrap", seed, number)], stream=0, count=n_cells)[0]
+        yield np.bincount((drawn * n_cells).astype(np.int64), minlength=n_cells)

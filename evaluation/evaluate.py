@@ -1,0 +1,206 @@
+"""Turn a scores dataset into figures: `python -m evaluation.evaluate --scores DIR --out DIR`.
+
+Writes `metrics.json`: AUROC, TPR at FPR 1e-2, 1e-3 and 1e-4, FPR at TPR 0.85, each with its interval, N and
+whether the negatives can carry it; the share of extreme scores beside a calibrated model's; the ROC curve
+with its band, score histograms, strata, and the hashes of scores, model and data. Intervals come twice: as if
+rows were independent (`low`, `high`), and from resampled sky cells (`cell_low`, `cell_high`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from darkhaloscope.dataset import DatasetError
+from darkhaloscope.records import SchemaError
+from darkhaloscope.stage import code_version
+from darkhaloscope.storage import StorageError, join, replace_file
+from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
+from evaluation.scores import Scores, ScoresError, read_scores
+from evaluation.strata import COLUMNS, stratify
+from training.metrics import (
+    FPR_TARGETS,
+    MIN_EVENTS,
+    TPR_TARGET,
+    MetricsError,
+    Roc,
+    auroc,
+    auroc_interval,
+    binary_score_frac,
+    calibrated_binary_score_frac,
+    fpr_at_tpr,
+    fpr_name,
+    roc_curve,
+    tpr_at_fpr,
+)
+
+METRICS_NAME = "metrics.json"
+STRATA_FPR = 1e-2  # FPR whose threshold strata are judged at: the smallest that a small test set resolves
+_POINTS_PER_DECADE = 24
+_HISTOGRAM_BINS = 60
+
+
+def evaluate(scores: Scores, n_resamples: int = 1_000, seed: int = 0) -> dict[str, Any]:
+    """Return every figure of a scores dataset, JSON-ready; see the module's docstring.
+
+    Raises:
+        MetricsError: one class only.
+    """
+    logit, label = scores.logit, scores.label
+    roc = roc_curve(logit, label)
+    grid = _fpr_grid(roc.n_negatives)
+    resamples = resample_cells(
+        logit, label, scores.columns["sky_cell"], lambda r: _statistics(r, grid), n_resamples, seed
+    )
+    counts = _counts(scores)
+    figures = _figures(roc, counts["distinct_negative_hosts"])
+    low, high = resamples.interval()
+    for i, name in enumerate(figures):
+        figures[name] |= {"cell_low": _number(low, i), "cell_high": _number(high, i)}
+    threshold = figures[fpr_name(STRATA_FPR)]["threshold"]
+    return {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": code_version(),
+        "scores_hash": scores.hash,
+        "scored_with": scores.provenance,
+        "n": counts,
+        "figures": figures,
+        "unresolved": [name for name, figure in figures.items() if not figure["resolved"]],
+        "min_events": MIN_EVENTS,
+        "binary_score_frac": _sure_scores(logit, roc, counts),
+        "cell_bootstrap": _bootstrap_facts(resamples, seed),
+        "curve": _curve(roc, grid, low[len(figures) :], high[len(figures) :]),
+        "histogram": _histogram(logit, label),
+        "strata_at": {"figure": fpr_name(STRATA_FPR), "threshold": threshold},
+        "strata": stratify(scores.columns, label, np.inf if threshold is None else threshold),
+    }
+
+
+def _counts(scores: Scores) -> dict[str, int]:
+    label, host = scores.label, scores.columns["host_id"]
+    return {
+        "rows": len(label),
+        "positives": int(label.sum()),
+        "negatives": int((~label).sum()),
+        "distinct_positive_hosts": len(np.unique(host[label])),
+        "distinct_negative_hosts": len(np.unique(host[~label])),
+        "sky_cells": len(np.unique(scores.columns["sky_cell"])),
+    }
+
+
+def _figures(roc: Roc, distinct_negatives: int) -> dict[str, dict[str, Any]]:
+    low, high = auroc_interval(roc)
+    n = {"n_positives": roc.n_positives, "n_negatives": roc.n_negatives}
+    enough = min(roc.n_positives, roc.n_negatives) >= MIN_EVENTS
+    figures: dict[str, dict[str, Any]] = {
+        "auroc": {"value": auroc(roc), "low": low, "high": high, **n, "resolved": enough}
+    }
+    for fpr in FPR_TARGETS:
+        point = asdict(tpr_at_fpr(roc, fpr))
+        # A galaxy that appears twice among the negatives is not two galaxies.
+        point["resolved"] = point["resolved"] and fpr * distinct_negatives >= MIN_EVENTS - 1e-9
+        figures[fpr_name(fpr)] = point
+    figures[f"fpr@tpr{TPR_TARGET}"] = asdict(fpr_at_tpr(roc))
+    return {name: _finite(figure) for name, figure in figures.items()}
+
+
+def _statistics(roc: Roc, grid: np.ndarray) -> np.ndarray:
+    """Return the figures of `_figures` in its order, then the TPR at each FPR of `grid`."""
+    tpr = [roc.true_positives[roc.at_fpr(fpr)] / roc.n_positives for fpr in (*FPR_TARGETS, *grid)]
+    fpr = roc.false_positives[roc.at_tpr(TPR_TARGET)] / roc.n_negatives
+    k = len(FPR_TARGETS)
+    return np.array([auroc(roc), *tpr[:k], fpr, *tpr[k:]])
+
+
+def _fpr_grid(n_negatives: int) -> np.ndarray:
+    decades = np.log10(n_negatives)
+    return np.logspace(-decades, 0, max(int(decades * _POINTS_PER_DECADE), 1) + 1)
+
+
+def _sure_scores(logit: np.ndarray, roc: Roc, counts: dict[str, int]) -> dict[str, float]:
+    prevalence = counts["positives"] / counts["rows"]
+    calibrated = calibrated_binary_score_frac(auroc(roc), prevalence)
+    return {"value": binary_score_frac(logit), "calibrated": calibrated, "prevalence": prevalence}
+
+
+def _bootstrap_facts(resamples: CellBootstrap, seed: int) -> dict[str, Any]:
+    return {
+        "n_cells": resamples.n_cells,
+        "enough_cells": resamples.n_cells >= MIN_CELLS,
+        "min_cells": MIN_CELLS,
+        "n_resamples": resamples.n_resamples,
+        "n_one_class": resamples.n_one_class,
+        "seed": seed,
+    }
+
+
+def _curve(roc: Roc, grid: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, list[float | None]]:
+    tpr = [float(roc.true_positives[roc.at_fpr(fpr)] / roc.n_positives) for fpr in grid]
+    bounds = {"cell_low": [_number(low, i) for i in range(len(grid))],
+              "cell_high": [_number(high, i) for i in range(len(grid))]}  # fmt: skip
+    return {"fpr": grid.tolist(), "tpr": list(tpr), **bounds}
+
+
+def _histogram(logit: np.ndarray, label: np.ndarray) -> dict[str, list[float]]:
+    edges = np.histogram_bin_edges(logit.astype(float), _HISTOGRAM_BINS)
+    counts = {name: np.histogram(logit[rows].astype(float), edges)[0].tolist()
+              for name, rows in (("positives", label), ("negatives", ~label))}  # fmt: skip
+    return {"edges": edges.tolist(), **counts}
+
+
+def _number(values: np.ndarray, i: int) -> float | None:
+    """Return one value for JSON, which has no NaN."""
+    return float(values[i]) if i < len(values) and np.isfinite(values[i]) else None
+
+
+def _finite(figure: dict[str, Any]) -> dict[str, Any]:
+    """Replace infinities (the threshold where nothing passes), which JSON has not, by None."""
+    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in figure.items()}
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """Return the figures as lines for a terminal."""
+    n = metrics["n"]
+    lines = [f"{n['positives']:,} injections, {n['negatives']:,} controls in {n['sky_cells']} sky cells"]
+    for name, f in metrics["figures"].items():
+        note = "" if f["resolved"] else "  unresolved"
+        lines.append(f"{name:14s} {f['value']:.4f}  [{f['low']:.4f}, {f['high']:.4f}]{note}")
+    sure = metrics["binary_score_frac"]
+    lines.append(f"{'binary_score_frac':14s} {sure['value']:.4f}  (calibrated: {sure['calibrated']:.4f})")
+    return "\n".join(lines)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    p = argparse.ArgumentParser("python -m evaluation.evaluate", description=__doc__.split("\n\n")[0])
+    p.add_argument("--scores", required=True, help="URL of a scores dataset (evaluation.score wrote it)")
+    p.add_argument("--out", required=True, help="URL of the folder for metrics.json")
+    p.add_argument("--resamples", type=int, default=1_000, help="resamples of sky cells (default 1000)")
+    p.add_argument("--seed", type=int, default=0, help="seed of the resamples")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        metrics = evaluate(read_scores(arguments.scores, COLUMNS), arguments.resamples, arguments.seed)
+        replace_file(
+            join(arguments.out, METRICS_NAME), json.dumps(metrics, indent=1, allow_nan=False).encode()
+        )
+    except (DatasetError, SchemaError, ScoresError, MetricsError, StorageError) as error:
+        print(f"evaluate: {error}", file=sys.stderr)
+        return 1
+    print(summary(metrics))
+    print(f"-> {join(arguments.out, METRICS_NAME)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

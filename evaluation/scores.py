@@ -1,0 +1,92 @@
+"""Read a scores dataset: one model's logits on one set of stamps, checked before any figure is made of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from darkhaloscope.dataset import committed_files, content_hash, open_part
+from darkhaloscope.records import SCORES, check_schema
+from darkhaloscope.stage import read_record
+
+PROVENANCE = "scored_with"
+"""Key of the file metadata that holds, as JSON, which model scored which data and how."""
+
+
+class ScoresError(ValueError):
+    """Scores that cannot be evaluated; the message names the dataset, what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """A scores dataset in memory.
+
+    Attributes:
+        columns: the asked-for columns of `records.SCORES`, by name.
+        provenance: model and data hashes, split, averaging: the same in every file.
+        hash: content hash of the dataset.
+        record: its `_stage_config.json`, empty where there is none.
+    """
+
+    columns: dict[str, np.ndarray]
+    provenance: dict[str, Any]
+    hash: str
+    record: dict[str, Any]
+
+    @property
+    def label(self) -> np.ndarray:
+        """Return (n,) bool: True where an arc was injected."""
+        return self.columns["is_control"] == 0
+
+    @property
+    def logit(self) -> np.ndarray:
+        """Return (n,) float32 logits."""
+        return self.columns["logit"]
+
+
+def read_scores(root: str, columns: tuple[str, ...] = ()) -> Scores:
+    """Read the committed scores under `root`.
+
+    Args:
+        root: URL that `evaluation.score` wrote to.
+        columns: columns wanted beside logit, is_control, task_id, host_id and sky_cell.
+
+    Raises:
+        DatasetError: nothing is committed there, or a file is damaged.
+        SchemaError: a column is missing or of another type.
+        ScoresError: files scored by different models or on different data, NaN logits, a repeated task_id.
+    """
+    names = list(dict.fromkeys(("logit", "is_control", "task_id", "host_id", "sky_cell", *columns)))
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    sources: dict[str, str] = {}
+    for url in committed_files(root):
+        with open_part(url) as part:
+            check_schema(SCORES, part.schema_arrow, url, names)
+            metadata = part.schema_arrow.metadata or {}
+            sources.setdefault(metadata.get(PROVENANCE.encode(), b"{}").decode(), url)
+            table = part.read(columns=names)
+        for name in names:
+            parts[name].append(table.column(name).to_numpy())
+    if len(sources) > 1:
+        raise ScoresError(
+            f"{root}: files of {len(sources)} different scorings, such as {' and '.join(list(sources)[:2])}; "
+            "score each model on each data set into a folder of its own"
+        )
+    found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    _check(found, root)
+    return Scores(found, json.loads(next(iter(sources))), content_hash(root), read_record(root) or {})
+
+
+def _check(columns: dict[str, np.ndarray], root: str) -> None:
+    logit, ids = columns["logit"], columns["task_id"]
+    if bad := int(np.sum(~np.isfinite(logit))):
+        example = ids[~np.isfinite(logit)][0]
+        raise ScoresError(
+            f"{root}: {bad} of {len(logit)} logits are NaN or infinite (task_id {example}, for one); look at "
+            "that stamp and at the model, then score again"
+        )
+    if repeated := len(ids) - len(np.unique(ids)):
+        raise ScoresError(f"{root}: {repeated} of {len(ids)} rows repeat a task_id; each stamp counts once")

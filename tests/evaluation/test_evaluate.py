@@ -1,0 +1,227 @@
+"""Figures of a scores dataset: against scikit-learn, by hand, and with every kind of bad input."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from fabricate import drawn_logits, fabricated_columns, write_scores
+from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_curve as sklearn_roc_curve
+
+from darkhaloscope.records import SCORES
+from evaluation.bootstrap import resample_cells
+from evaluation.evaluate import evaluate, main
+from evaluation.scores import ScoresError, read_scores
+from evaluation.strata import AXES, COLUMNS, stratify
+from training.metrics import auroc, roc_curve
+
+
+@pytest.fixture(scope="module")
+def metrics(scores_root):
+    return evaluate(read_scores(scores_root, COLUMNS), n_resamples=200)
+
+
+def test_figures_agree_with_scikit_learn(scores_root, metrics):
+    scores = read_scores(scores_root)
+    fpr, tpr, _ = sklearn_roc_curve(scores.label, scores.logit, drop_intermediate=False)
+    figures = metrics["figures"]
+    assert figures["auroc"]["value"] == pytest.approx(roc_auc_score(scores.label, scores.logit), abs=1e-12)
+    for name, target in (("tpr@fpr1e-2", 1e-2), ("tpr@fpr1e-3", 1e-3), ("tpr@fpr1e-4", 1e-4)):
+        assert figures[name]["value"] == pytest.approx(tpr[fpr <= target].max())
+    assert figures["fpr@tpr0.85"]["value"] == pytest.approx(fpr[tpr >= 0.85].min())
+
+
+def test_every_figure_has_its_n_interval_and_hashes(scores_root, metrics):
+    metrics = json.loads(json.dumps(metrics, allow_nan=False))
+    assert metrics["scores_hash"] == read_scores(scores_root).hash
+    assert metrics["scored_with"] == {"checkpoint": "c" * 16, "data": "d" * 16}
+    assert metrics["n"] == {
+        "rows": 4_000,
+        "positives": 2_000,
+        "negatives": 2_000,
+        "distinct_positive_hosts": 2_000,
+        "distinct_negative_hosts": 2_000,
+        "sky_cells": 30,
+    }
+    assert metrics["unresolved"] == ["tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4"]
+    for figure in metrics["figures"].values():
+        assert figure["low"] <= figure["value"] <= figure["high"]
+        assert figure["cell_low"] <= figure["value"] <= figure["cell_high"]
+        assert figure["n_positives"] == figure["n_negatives"] == 2_000
+
+
+def test_the_curve_and_the_histogram_are_those_of_the_scores(scores_root, metrics):
+    scores = read_scores(scores_root)
+    roc = roc_curve(scores.logit, scores.label)
+    curve = metrics["curve"]
+    assert curve["fpr"][0] == pytest.approx(1 / 2_000)
+    assert (curve["fpr"][-1], curve["tpr"][-1]) == (1.0, 1.0)
+    expected = [roc.tpr[roc.fpr <= fpr * (1 + 1e-12)].max() for fpr in curve["fpr"]]
+    np.testing.assert_allclose(curve["tpr"], expected)
+    histogram = metrics["histogram"]
+    assert sum(histogram["positives"]) == sum(histogram["negatives"]) == 2_000
+
+
+def test_replicates_of_one_galaxy_do_not_resolve_a_rate(tmp_path):
+    columns = fabricated_columns(8_000)
+    columns["host_id"] = columns["host_id"] % 2_000  # 4,000 controls of 1,000 galaxies
+    write_scores(tmp_path, columns, drawn_logits(columns))
+    result = evaluate(read_scores(str(tmp_path), COLUMNS), n_resamples=2)
+    assert result["n"]["distinct_negative_hosts"] == 1_000
+    assert "tpr@fpr1e-2" in result["unresolved"]
+
+
+def test_resampled_cells_give_wider_intervals_where_cells_differ():
+    rng = np.random.default_rng(2)
+    cell = np.repeat(np.arange(40), 100)
+    label = np.tile([0, 1], 2_000)
+    shift = rng.normal(0, 1.0, 40)[cell]  # a cell's seeing makes all its injections easy or hard
+    logit = rng.normal(size=4_000) + label * (2 + shift)
+    widths = []
+    for groups in (cell, np.arange(4_000)):
+        low, high = resample_cells(logit, label, groups, lambda r: np.array([auroc(r)]), 200).interval()
+        widths.append((high - low)[0])
+    assert widths[0] > 2 * widths[1]
+
+
+def test_resampled_rows_agree_with_the_analytic_interval_and_repeat_exactly():
+    rng = np.random.default_rng(3)
+    label = rng.random(2_000) < 0.4
+    logit = (rng.normal(size=2_000) + 1.5 * label).round(1)
+    from training.metrics import auroc_interval
+
+    runs = [
+        resample_cells(logit, label, np.arange(2_000), lambda r: np.array([auroc(r)]), 400, seed)
+        for seed in (1, 1, 2)
+    ]
+    np.testing.assert_array_equal(runs[0].values, runs[1].values)
+    assert not np.array_equal(runs[0].values, runs[2].values)
+    np.testing.assert_allclose(
+        np.ravel(runs[0].interval()), auroc_interval(roc_curve(logit, label)), atol=0.003
+    )
+
+
+def test_one_cell_gives_no_interval_and_says_so(tmp_path):
+    columns = fabricated_columns(400, n_cells=1)
+    write_scores(tmp_path, columns, drawn_logits(columns))
+    result = evaluate(read_scores(str(tmp_path), COLUMNS), n_resamples=20)
+    assert result["cell_bootstrap"]["enough_cells"] is False
+    assert result["figures"]["auroc"]["cell_low"] is None
+    assert result["figures"]["auroc"]["low"] is not None
+
+
+def test_resamples_without_both_classes_are_counted():
+    # Two cells, one class each: half of the resamples draw one cell twice.
+    result = resample_cells(
+        [2.0, 1.0, 0.0, 0.5], [1, 1, 0, 0], [7, 7, 9, 9], lambda r: np.array([auroc(r)]), 400
+    )
+    assert 150 < result.n_one_class < 250
+    assert np.all(result.values == 1.0)
+
+
+def test_a_hundred_thousand_scores_resample_in_seconds():
+    rng = np.random.default_rng(0)
+    label = np.arange(100_000) % 2
+    logit = rng.normal(size=100_000).astype(np.float32) + label
+    start = time.perf_counter()
+    resample_cells(logit, label, rng.integers(0, 500, 100_000), lambda r: np.array([auroc(r)]), 100)
+    assert time.perf_counter() - start < 3  # 0.2 s on one core; a sort per resample would take 1 s
+
+
+def test_strata_add_up_and_are_judged_at_the_global_threshold():
+    columns = fabricated_columns(1_000)
+    columns["logit"] = drawn_logits(columns)
+    columns["arc_snr"][:10] = np.nan
+    label = columns["is_control"] == 0
+    strata = stratify(columns, label, threshold=1.0)
+    assert set(strata) == {*COLUMNS} == {"type", *(a.column for a in AXES)}
+    for stratum in strata.values():
+        for name, total in (("positives", 500), ("negatives", 500)):
+            assert sum(b[f"n_{name}"] for b in stratum["bins"]) + stratum["missing"][name] == total
+    assert strata["arc_snr"]["missing"] == {"positives": 5, "negatives": 5}
+    sharp = strata["psfsize_r"]["bins"][0]
+    inside = columns["psfsize_r"] < 1.1
+    assert sharp["high"] == 1.1 and sharp["low"] is None
+    assert sharp["tpr"] == np.mean(columns["logit"][inside & label] >= 1.0)
+    assert sharp["fpr"] == np.mean(columns["logit"][inside & ~label] >= 1.0)
+    assert sharp["auroc"] == pytest.approx(roc_auc_score(label[inside], columns["logit"][inside]))
+
+
+def test_an_empty_stratum_has_no_rate_rather_than_zero():
+    columns = fabricated_columns(100)
+    columns["logit"] = drawn_logits(columns)
+    columns["psfsize_r"][:] = 1.25
+    empty = stratify(columns, columns["is_control"] == 0, 0.0)["psfsize_r"]["bins"][0]
+    assert (empty["n_positives"], empty["tpr"], empty["tpr_low"], empty["auroc"]) == (0, None, None, None)
+
+
+def test_the_command_writes_the_file_and_prints_the_figures(scores_root, tmp_path, capsys):
+    assert main(["--scores", scores_root, "--out", str(tmp_path / "e"), "--resamples", "20"]) == 0
+    figures = json.loads((tmp_path / "e" / "metrics.json").read_text())["figures"]
+    printed = capsys.readouterr().out
+    assert "2,000 injections, 2,000 controls in 30 sky cells" in printed
+    assert f"tpr@fpr1e-4    {figures['tpr@fpr1e-4']['value']:.4f}" in printed
+    assert printed.count("unresolved") == 3
+
+
+def bad_nan(root):
+    columns = fabricated_columns(20)
+    logit = drawn_logits(columns)
+    logit[3] = np.nan
+    write_scores(root, columns, logit)
+
+
+def bad_one_class(root):
+    columns = fabricated_columns(20)
+    columns["is_control"][:] = 1
+    write_scores(root, columns, drawn_logits(columns))
+
+
+def bad_mixed_models(root):
+    for chunk, model in enumerate("ab"):
+        columns = fabricated_columns(20, seed=chunk)
+        write_scores(root, columns, drawn_logits(columns), chunk, {"checkpoint": model})
+
+
+def bad_repeated(root):
+    for chunk in (0, 1):
+        columns = fabricated_columns(20)
+        write_scores(root, columns, drawn_logits(columns), chunk)
+
+
+def bad_column(root):
+    import pyarrow as pa
+
+    from darkhaloscope.dataset import commit_chunk, write_part
+
+    schema = pa.schema([f for f in SCORES.arrow() if f.name != "sky_cell"])
+    empty = pa.RecordBatch.from_pylist([], schema=schema)
+    part = write_part(str(root), 0, 0, [empty], schema)
+    from dataclasses import replace
+
+    commit_chunk(str(root), 0, [replace(part, rows=1)])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bad_nan, "1 of 20 logits are NaN or infinite"),
+        (bad_one_class, "one class only: 0 positives and 20 negatives"),
+        (bad_mixed_models, "2 different scorings"),
+        (bad_repeated, "20 of 40 rows repeat a task_id"),
+        (bad_column, "missing column 'sky_cell'"),
+        (lambda root: None, "no committed chunk"),
+    ],
+)
+def test_bad_scores_end_with_a_message_and_no_metrics_file(tmp_path, capsys, make, message):
+    make(tmp_path / "scores")
+    assert main(["--scores", str(tmp_path / "scores"), "--out", str(tmp_path / "out")]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_reading_names_the_two_scorings_that_are_mixed(tmp_path):
+    bad_mixed_models(tmp_path)
+    with pytest.raises(ScoresError, match=r'"a".*"b"'):
+        read_scores(str(tmp_path))
