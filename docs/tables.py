@@ -1,6 +1,6 @@
-"""Write the column tables of docs/*.md from darkhaloscope/records.py; --check only tells whether they are so.
+"""Write the tables of docs/*.md: columns from darkhaloscope/records.py, flags from the command lines.
 
-A page holds a table between the lines `<!-- columns: NAME -->` and `<!-- end -->`.
+A page holds a table between `<!-- columns: TABLE -->` or `<!-- flags: COMMAND -->` and `<!-- end -->`.
 """
 
 from __future__ import annotations
@@ -8,14 +8,31 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from darkhaloscope.records import ALL_SCHEMAS, Schema
+from spark_jobs import phase3_pipeline, phase4_pipeline
 
-BLOCK = re.compile(r"(<!-- columns: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (columns|flags): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+COMMANDS: dict[str, Callable[[], argparse.ArgumentParser]] = {
+    "phase3_pipeline": phase3_pipeline.parser,
+    "phase4_pipeline": phase4_pipeline.parser,
+}
 
 
-def table(schema: Schema) -> str:
+def flag_table(parser: argparse.ArgumentParser) -> str:
+    """Return a command's flags as a Markdown table."""
+    rows = []
+    for action in parser._actions:
+        if action.option_strings and action.dest != "help":
+            choices = f" ({', '.join(map(str, action.choices))})" if action.choices else ""
+            meaning = (action.help or "") % {"default": action.default}
+            rows.append(f"| `{action.option_strings[0]}` | {meaning}{choices} |")
+    return "| flag | meaning |\n|---|---|\n" + "\n".join(rows) + "\n"
+
+
+def column_table(schema: Schema) -> str:
     """Return a schema as a Markdown table."""
     rows = [
         f"| `{c.name}` | {c.type} | {c.unit} | {c.meaning} | {'yes' if c.leaks_label else ''} |"
@@ -26,9 +43,14 @@ def table(schema: Schema) -> str:
 
 
 def filled(text: str) -> str:
-    """Return a page with its column tables as the schemas are now."""
+    """Return a page with its tables as schemas and command lines are now."""
     schemas = {s.name: s for s in ALL_SCHEMAS}
-    return BLOCK.sub(lambda m: m[1] + table(schemas[m[2]]) + m[3], text)
+
+    def fill(block: re.Match[str]) -> str:
+        made = column_table(schemas[block[3]]) if block[2] == "columns" else flag_table(COMMANDS[block[3]]())
+        return block[1] + made + block[4]
+
+    return BLOCK.sub(fill, text)
 
 
 def main(argv: list[str] | None = None) -> int:
