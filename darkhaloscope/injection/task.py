@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from darkhaloscope.dataset import Part, open_part, write_part
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.injection.stamps import failed_stamps, load_kernels, make_stamps, stamp_schema
+from darkhaloscope.injection.psfs import load_kernels
+from darkhaloscope.injection.stamps import failed_stamps, gains_of, make_stamps, stamp_schema
 from darkhaloscope.records import MANIFEST
 from darkhaloscope.survey.coadds import BrickReader
 from darkhaloscope.survey.errors import BrickUnreadable
@@ -81,15 +83,16 @@ def _stamps_of_brick(
         with BrickReader(
             coadds, brick.name, experiment.survey.bands, brick_row=brick.psf, n_cuts=rows.num_rows
         ) as reader:
+            gains = gains_of(reader, experiment)
             while done < rows.num_rows:
-                batch = make_stamps(reader, rows.slice(done, ROWS_PER_BATCH), experiment, kernels)
+                batch = make_stamps(reader, rows.slice(done, ROWS_PER_BATCH), experiment, kernels, gains)
                 done += batch.num_rows
                 _count(batch, result)
                 yield batch
     except BrickUnreadable as error:
         left = rows.slice(done)
         result.failures.append((brick.name, left.num_rows, type(error).__name__, str(error)))
-        batch = failed_stamps(left, str(error), experiment)
+        batch = failed_stamps(left, str(error), experiment, kernels)
         _count(batch, result)
         yield batch
 
@@ -99,7 +102,7 @@ def read_manifest_rows(brick: BrickRows) -> pa.Table:
     tables = []
     for url in brick.files:
         with open_part(url) as part:
-            mine = pa.compute.field("brickname") == brick.name
+            mine = pc.field("brickname") == brick.name
             tables.append(part.read(columns=MANIFEST.names).filter(mine))
     return pa.concat_tables(tables).sort_by("task_id").slice(0, brick.rows)
 
