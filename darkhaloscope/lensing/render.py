@@ -5,16 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 from numpy.typing import NDArray
 
-from .deflectors import to_source_plane
-from .light import sersic_surface_brightness
-from .psf import Psf, psf_transform
+from .engine import ORDER_ARRAY, light_on_lattice
+from .panels import rule_tables
+from .psf import Psf
+from .rays import pack_rows
 from .scene import Scene, check_scene
+from .transfer import blur
 
-FINE = 3  # lattice points per pixel
-SUB = 5  # rays per lattice point and axis
-PAD = 16  # pixels of margin around the stamp: light there still reaches it
+MARGIN = 10  # pixels around the stamp whose light still reaches it
+BORDER = 2  # lattice points at the edge without rays of their own: the spline reaches them
+TOLERANCE = 2e-5  # quadrature error allowed to a panel, of the source's flux
+CHUNK = 64  # rows transformed together: they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ def render(
     shape: tuple[int, int] = (64, 64),
     pixel_scale: float = 0.262,
     sources: None = None,
+    tolerance: float = TOLERANCE,
 ) -> Rendered:
     """Render each row of a scene in every band.
 
@@ -57,55 +62,19 @@ def render(
     ok = np.array([r == "" for r in reason], bool)
     image = np.zeros((len(scene), scene.n_band, *shape), np.float32)
     magnification = np.full(len(scene), np.nan)
-    for row in np.flatnonzero(ok):
-        light = _fine_light(scene, row, shape, pixel_scale)
-        magnification[row] = light.sum()
-        spectrum = np.fft.rfft2(light)
-        ky = np.fft.fftfreq(light.shape[0], pixel_scale / FINE)[:, None]
-        kx = np.fft.rfftfreq(light.shape[1], pixel_scale / FINE)[None, :]
-        box = np.sinc(ky * pixel_scale / FINE) * np.sinc(kx * pixel_scale / FINE)
-        for band in range(scene.n_band):
-            blurred = np.fft.irfft2(
-                spectrum * _transfer(psf, row, band, kx, ky, pixel_scale) / box, light.shape
-            )
-            start = PAD * FINE + FINE // 2
-            stamp = blurred[start::FINE, start::FINE][: shape[0], : shape[1]] * FINE**2
-            image[row, band] = scene.flux[row, band] * stamp
+    size = tuple(scipy.fft.next_fast_len(n + 2 * (MARGIN + BORDER) + 1, real=True) for n in shape)
+    start = tuple((s - n) // 2 for s, n in zip(size, shape, strict=True))
+    keep = (slice(start[0], start[0] + shape[0]), slice(start[1], start[1] + shape[1]))
+    nodes, weights = rule_tables()
+    good = np.flatnonzero(ok)
+    for rows in (good[i : i + CHUNK] for i in range(0, len(good), CHUNK)):
+        part = scene.take(rows)
+        axis = np.stack([1.0 / np.sqrt(part.src_q), np.sqrt(part.src_q)], 1) * part.src_reff_arcsec[:, None]
+        constants = pack_rows(part, (-start[1], -start[0]), pixel_scale, axis)
+        light = np.zeros((len(rows), *size), np.float32)
+        n_rays = np.zeros(len(rows), np.int64)
+        light_on_lattice(constants, light, BORDER, np.float32(tolerance), nodes, weights, ORDER_ARRAY, n_rays)
+        magnification[rows] = light.sum((1, 2))
+        image[rows] = blur(light, psf.take(rows), pixel_scale, keep) * part.flux[:, :, None, None]
+        render.rays = n_rays
     return Rendered(image, magnification, ok, reason)
-
-
-def _fine_light(scene: Scene, row: int, shape: tuple[int, int], pixel_scale: float) -> NDArray[np.float64]:
-    """Flux of a unit source per cell of the lattice, (y, x), FINE cells to a pixel."""
-    step = 1.0 / (FINE * SUB)
-    x = (np.arange((shape[1] + 2 * PAD) * FINE * SUB) + 0.5) * step - 0.5 - PAD
-    y = (np.arange((shape[0] + 2 * PAD) * FINE * SUB) + 0.5) * step - 0.5 - PAD
-    s = scene
-    beta_x, beta_y = to_source_plane(
-        (x[None, :] - s.x_lens[row]) * pixel_scale,
-        (y[:, None] - s.y_lens[row]) * pixel_scale,
-        s.theta_e_arcsec[row],
-        s.lens_q[row],
-        s.lens_phi_rad[row],
-        s.shear[row],
-        s.shear_phi_rad[row],
-    )
-    dx, dy = beta_x - s.src_x_arcsec[row], beta_y - s.src_y_arcsec[row]
-    light = sersic_surface_brightness(
-        dx, dy, 1.0, s.src_reff_arcsec[row], s.src_q[row], s.src_phi_rad[row], s.src_n[row]
-    )
-    light *= (step * pixel_scale) ** 2
-    return light.reshape(len(y) // SUB, SUB, len(x) // SUB, SUB).sum((1, 3))
-
-
-def _transfer(psf: Psf, row: int, band: int, kx: NDArray, ky: NDArray, pixel_scale: float) -> NDArray:
-    """Transform of the effective PSF at frequencies in cycles per arcsec."""
-    if psf.kind != "kernel":
-        beta = psf.beta[row] if psf.kind == "moffat" else 0.0
-        return psf_transform(np.hypot(kx, ky), psf.fwhm_arcsec[row, band], psf.kind, beta)
-    assert psf.kernel is not None
-    kernel = psf.kernel[band]
-    y = (np.arange(kernel.shape[0]) - kernel.shape[0] // 2) * pixel_scale
-    x = (np.arange(kernel.shape[1]) - kernel.shape[1] // 2) * pixel_scale
-    phase_y, phase_x = np.exp(-2j * np.pi * ky * y), np.exp(-2j * np.pi * kx.T * x)
-    inside = (abs(kx) <= 0.5 / pixel_scale) & (abs(ky) <= 0.5 / pixel_scale)
-    return inside * (phase_y @ kernel @ phase_x.T)

@@ -1,0 +1,95 @@
+"""The ray loops: lattice position -> source plane -> surface brightness, float32 and branch-free.
+
+Every row of a batch is a vector of the constants below (:func:`pack_rows`), in which rotations, shear and
+scales are already folded. A ray at lattice position (x, y) is rotated to the deflector's major axis,
+``theta = (x, y)`` in arcsec; with the SIE's deflection ``alpha(theta)`` its place in the source's own frame,
+in units of the half-light radius of the product-averaged axis, is ``w = P theta - R alpha - w0``, where R
+rotates and scales and ``P = R (1 - shear)``. Same formulas as `deflectors` and `light`, which tests compare.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .fastmath import F32, atan_ratio, atanh_ratio, exp2, log2
+from .jit import inline, njit
+from .light import sersic_bn, sersic_central_brightness
+from .scene import Scene
+
+# Places of the constants in a row.
+X0, Y0, COS, SIN = 0, 1, 2, 3  # deflector on the lattice; rotation times the pixel scale
+Q, F2, ALPHA = 4, 5, 6  # axis ratio, 1 - q^2, 2 theta_e sqrt(q)
+PXX, PXY, PYX, PYY, RXX, RXY, RYX, RYY, WX, WY = range(7, 17)
+SLOPE, POWER, CENTRE = 17, 18, 19  # b_n log2(e), 1 / (2n), flux of a lattice cell at the source's centre
+REACH = 20  # bound on how far the SIE moves rays apart, source units
+N_CONST = 21
+
+TINY = F32(1e-12)
+ONE = F32(1.0)
+
+
+def pack_rows(
+    scene: Scene, origin: tuple[float, float], pixel_scale: float, source_unit: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """The constants of every row.
+
+    Args:
+        scene: n rows.
+        origin: stamp pixel (x, y) at lattice position (0, 0).
+        pixel_scale: arcsec per pixel.
+        source_unit: (n, 2) arcsec per unit of the source's frame, along its major and minor axis.
+
+    Returns:
+        (n, N_CONST) float32.
+    """
+    s, rows = scene, np.zeros((len(scene), N_CONST))
+    rows[:, X0], rows[:, Y0] = s.x_lens - origin[0], s.y_lens - origin[1]
+    rows[:, COS], rows[:, SIN] = pixel_scale * np.cos(s.lens_phi_rad), pixel_scale * np.sin(s.lens_phi_rad)
+    rows[:, Q], rows[:, F2] = s.lens_q, 1.0 - s.lens_q**2
+    rows[:, ALPHA] = 2.0 * s.theta_e_arcsec * np.sqrt(s.lens_q)
+    rows[:, REACH] = 2.5 * s.theta_e_arcsec / source_unit.min(1)
+    turn = s.src_phi_rad - s.lens_phi_rad
+    to_unit = np.stack([np.cos(turn), np.sin(turn), -np.sin(turn), np.cos(turn)], 1).reshape(-1, 2, 2)
+    to_unit /= source_unit[:, :, None]
+    two_phi = 2.0 * (s.shear_phi_rad - s.lens_phi_rad)
+    g1, g2 = s.shear * np.cos(two_phi), s.shear * np.sin(two_phi)
+    unsheared = np.stack([1.0 - g1, -g2, -g2, 1.0 + g1], 1).reshape(-1, 2, 2)
+    rows[:, PXX : PYY + 1] = (to_unit @ unsheared).reshape(-1, 4)
+    rows[:, RXX : RYY + 1] = to_unit.reshape(-1, 4)
+    cos, sin = np.cos(s.lens_phi_rad), np.sin(s.lens_phi_rad)
+    centre = np.stack([cos * s.src_x_arcsec + sin * s.src_y_arcsec, cos * s.src_y_arcsec - sin * s.src_x_arcsec])
+    rows[:, WX : WY + 1] = (to_unit @ centre.T[:, :, None])[:, :, 0]
+    bn = sersic_bn(s.src_n)
+    rows[:, SLOPE], rows[:, POWER] = bn / np.log(2.0), 0.5 / s.src_n
+    rows[:, CENTRE] = sersic_central_brightness(s.src_reff_arcsec, s.src_n) * pixel_scale**2
+    return rows.astype(np.float32)
+
+
+@inline
+def to_source(x, y, c):  # type: ignore[no-untyped-def]
+    """Source-frame position of a ray, and the radii r, psi of its image-plane position."""
+    dx, dy = x - c[X0], y - c[Y0]
+    tx, ty = c[COS] * dx + c[SIN] * dy, c[COS] * dy - c[SIN] * dx
+    q = c[Q]
+    x2, y2 = tx * tx, ty * ty
+    r = np.sqrt(x2 + y2 + TINY)
+    psi = np.sqrt(q * q * x2 + y2 + TINY)
+    bottom_x, bottom_y = psi + r, psi + q * r
+    inverse = ONE / (bottom_x * bottom_y)  # one division for both
+    to_x, to_y = tx * bottom_y * inverse, ty * bottom_x * inverse
+    ax = c[ALPHA] * to_x * atan_ratio(c[F2] * to_x * to_x)
+    ay = c[ALPHA] * to_y * atanh_ratio(c[F2] * to_y * to_y)
+    wx = c[PXX] * tx + c[PXY] * ty - c[RXX] * ax - c[RXY] * ay - c[WX]
+    wy = c[PYX] * tx + c[PYY] * ty - c[RYX] * ax - c[RYY] * ay - c[WY]
+    return wx, wy, tx, ty, r, psi
+
+
+@njit
+def sersic_rays(xs, ys, n, c, out):  # type: ignore[no-untyped-def]
+    """Surface brightness of the Sersic source at n lattice positions, flux per lattice cell, into ``out``."""
+    slope, power, centre = c[SLOPE], c[POWER], c[CENTRE]
+    for i in range(n):
+        wx, wy, _, _, _, _ = to_source(xs[i], ys[i], c)
+        e2 = wx * wx + wy * wy + TINY
+        out[i] = centre * exp2(-slope * exp2(power * log2(e2)))
