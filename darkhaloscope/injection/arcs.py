@@ -1,0 +1,106 @@
+"""The arc of a row, without noise: what 4c adds, and what can be taken away again.
+
+A stamp row holds all that its arc depends on (parameters, host position and PSF width as stored), so
+`arc_of` repeats the very pixels that `make_stamps` rendered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from darkhaloscope.experiment import Experiment
+from darkhaloscope.injection.psfs import load_kernels, psf_of
+from darkhaloscope.lensing.render import Rendered, render
+from darkhaloscope.lensing.scene import Scene
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, STAMPS, check_schema
+from darkhaloscope.survey.extinction import transmission
+from darkhaloscope.survey.photometry import flux
+
+ARC_COLUMNS = (
+    "theta_e_arcsec", "lens_q", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec",
+    "src_reff_arcsec", "src_e", "src_phi_rad", "src_n", "src_mag_g", "src_mag_r", "src_mag_z", "ebv",
+    "host_x", "host_y", "fwhm_g", "fwhm_r", "fwhm_z",
+)  # fmt: skip
+"""Columns an analytic arc depends on."""
+
+
+def source_flux(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return unlensed source flux as observed through the Galaxy, (n, band) nmgy: src_mag reddened by ebv."""
+    intrinsic = np.stack([flux(columns[f"src_mag_{b}"]) for b in BANDS], axis=1)
+    return intrinsic * transmission(columns["ebv"], BANDS)
+
+
+def scene_of(columns: Mapping[str, np.ndarray]) -> Scene:
+    """Return the renderer's scene of rows with `ARC_COLUMNS`; the deflector is at (host_x, host_y)."""
+    ellipticity = np.asarray(columns["src_e"], np.float64)
+    return Scene(
+        x_lens=columns["host_x"],
+        y_lens=columns["host_y"],
+        src_q=(1 - ellipticity) / (1 + ellipticity),
+        flux=source_flux(columns),
+        **{n: columns[n] for n in ARC_COLUMNS[:8]},
+        src_phi_rad=columns["src_phi_rad"],
+        src_n=columns["src_n"],
+    )
+
+
+def render_rows(
+    columns: Mapping[str, np.ndarray], experiment: Experiment, kernels: np.ndarray | None
+) -> Rendered:
+    """Render the arcs of rows with `ARC_COLUMNS`: image (n, band, y, x) float32, nmgy/pixel."""
+    fwhm = np.stack([np.asarray(columns[f"fwhm_{b}"], np.float64) for b in BANDS], axis=1)
+    size = experiment.stamps.size
+    done = render(scene_of(columns), psf_of(fwhm, experiment, kernels), (size, size), PIXEL_SCALE_ARCSEC)
+    # The renderer counts rows within its batch; a row's reason must not depend on its neighbours.
+    reasons = tuple(re.sub(r"^row \d+: ", "", reason) for reason in done.reason)
+    return Rendered(done.image, done.magnification, done.ok, reasons)
+
+
+def arc_of(
+    rows: pa.Table | pa.RecordBatch, experiment: Experiment, kernels: np.ndarray | None = None
+) -> np.ndarray:
+    """Render the noiseless arcs of stamp rows again.
+
+    Args:
+        rows: STAMPS rows (only `ARC_COLUMNS` and cutout_ok are read).
+        experiment: the experiment that made them.
+        kernels: PSF kernels (band, ky, kx); read from `psf.kernel` where the model needs them and None.
+
+    Returns:
+        (n, band, y, x) float32, nmgy/pixel. For a control: the virtual arc, which its stamp does not hold.
+        Zero for rows without a stamp.
+
+    Raises:
+        SchemaError: a column is missing.
+    """
+    needed = [*ARC_COLUMNS, "cutout_ok"]
+    check_schema(STAMPS, rows.schema, "stamps", needed)
+    made = np.asarray(rows.column("cutout_ok").to_numpy(zero_copy_only=False)) == 1
+    columns = {n: np.asarray(rows.column(n).to_numpy(zero_copy_only=False))[made] for n in ARC_COLUMNS}
+    image = np.zeros((rows.num_rows, len(BANDS), experiment.stamps.size, experiment.stamps.size), np.float32)
+    if made.any():
+        kernels = load_kernels(experiment) if kernels is None else kernels
+        image[made] = render_rows(columns, experiment, kernels).image
+    return image
+
+
+def added_light(
+    rows: pa.Table | pa.RecordBatch, experiment: Experiment, kernels: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the light that 4c added to each stamp, noise aside: stamp minus this is the coadd.
+
+    The arc for an injection, zero for a control, and zero on blank pixels (exactly 0 in the stamp: no data,
+    so nothing was added). Arguments, shape and errors as `arc_of`; `rows` needs stamp and is_control too.
+    """
+    check_schema(STAMPS, rows.schema, "stamps", ["stamp", "is_control"])
+    light = arc_of(rows, experiment, kernels)
+    light[rows.column("is_control").to_numpy(zero_copy_only=False) == 1] = 0
+    dtype = (rows.schema.metadata or {}).get(b"stamp_dtype", b"float32").decode()
+    for row, cell in enumerate(rows.column("stamp").to_pylist()):
+        if cell is not None:
+            light[row][np.frombuffer(cell, np.dtype(dtype)).reshape(light[row].shape) == 0] = 0
+    return light

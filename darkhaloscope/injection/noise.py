@@ -1,0 +1,162 @@
+"""Photon noise of the arc.
+
+A coadd pixel is a weighted mean of exposures: with an effective gain G (electrons per nmgy) light f adds the
+variance f / G. The survey's inverse variance already holds the photon noise of the sources that are there, so
+1 / invvar rises with the image with slope 1 / G, and G is measured on each brick and band.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import numpy as np
+from scipy.stats import theilslopes
+
+from darkhaloscope.draws import normals
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
+from darkhaloscope.survey.coadds import Cutout
+from darkhaloscope.survey.errors import BrickUnreadable
+from darkhaloscope.survey.photometry import flux
+
+NOISE_STREAM = 0
+
+# Nominal dark sky, AB mag per square arcsec: `sky0` of DECam in the survey's exposure-time calculator
+# (obsbot; Burleigh et al. 2020, AJ 160, 61).
+SKY_MAGNITUDE = {"g": 22.04, "r": 20.91, "z": 18.46}
+
+SECTION = 200  # pixels; starts at multiples of 100, where the survey's tiles start
+SECTION_STARTS = tuple(range(200, 3600, 600))
+BRIGHT_SIGMA = 5.0
+MIN_BRIGHT_PIXELS = 200
+MIN_REACH_SIGMA = 12.0
+N_BINS = 10
+
+
+class Sections(Protocol):
+    """What the fit needs of a brick: square sections of it."""
+
+    def cut(self, x0: int, y0: int, size: int) -> Cutout:
+        """Return the section whose first pixel is (x0, y0)."""
+
+
+def fit_gain(image: np.ndarray, variance: np.ndarray) -> float:
+    """Return the gain, electrons per nmgy, from the slope of variance against image; NaN without a fit.
+
+    Pixels brighter than 5 sigma are binned by brightness; the slope is that of Theil and Sen (Sen 1968, JASA
+    63, 1379) through the medians of the bins. The intercept is free: the variance of pixels in sources is
+    some per cents off that of the sky for reasons other than photons.
+
+    Args:
+        image: (n,) nmgy/pixel.
+        variance: (n,) 1 / inverse variance, nmgy^2, of the same pixels, all with data.
+    """
+    if not len(image):
+        return float("nan")
+    bright = image > BRIGHT_SIGMA * np.sqrt(np.median(variance))
+    if np.count_nonzero(bright) < MIN_BRIGHT_PIXELS:
+        return float("nan")
+    order = np.argsort(image[bright], kind="stable")
+    bins = np.array_split(order, N_BINS)
+    x = np.array([np.median(image[bright][b]) for b in bins])
+    y = np.array([np.median(variance[bright][b]) for b in bins])
+    slope = theilslopes(y, x)[0]
+    reaches = x[-1] > MIN_REACH_SIGMA * np.sqrt(np.median(variance))
+    return float(1.0 / slope) if reaches and slope > 0 else float("nan")
+
+
+def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
+    """Return the gain per band, (band,) electrons per nmgy, of a brick; NaN where it cannot be fitted.
+
+    Read from 36 sections at fixed places, so that it does not depend on which rows are made. The depth
+    differs between sections: the variances of each are shifted so that its sky has the brick's median.
+
+    Args:
+        brick: an open brick.
+        bad_bits: maskbits of pixels to leave out.
+    """
+    sections = list(_readable(brick))
+    gains = []
+    for band in range(len(BANDS)):
+        parts = [_band_pixels(s, band, bad_bits) for s in sections]
+        parts = [(image, variance) for image, variance in parts if len(image) > SECTION]
+        if not parts:
+            gains.append(np.nan)
+            continue
+        levels = np.array([_sky_variance(*part) for part in parts])
+        scaled = [v + (np.median(levels) - level) for (_, v), level in zip(parts, levels, strict=True)]
+        gains.append(fit_gain(np.concatenate([i for i, _ in parts]), np.concatenate(scaled)))
+    return np.array(gains)
+
+
+def _readable(brick: Sections) -> Iterator[Cutout]:
+    for y in SECTION_STARTS:
+        for x in SECTION_STARTS:
+            try:
+                yield brick.cut(x, y, SECTION)
+            except BrickUnreadable:
+                continue  # a broken tile costs its own rows, not the brick's gain
+
+
+def _band_pixels(section: Cutout, band: int, bad_bits: int) -> tuple[np.ndarray, np.ndarray]:
+    good = (section.invvar[band] > 0) & ((section.maskbits & bad_bits) == 0)
+    return section.image[band][good].astype(np.float64), 1.0 / section.invvar[band][good].astype(np.float64)
+
+
+def _sky_variance(image: np.ndarray, variance: np.ndarray) -> float:
+    faint = np.abs(image) < 2 * np.sqrt(np.median(variance))
+    return float(np.median(variance[faint] if faint.any() else variance))
+
+
+def sky_gain(sky_variance: float, band: str) -> float:
+    """Return the gain, electrons per nmgy, that makes a nominal sky's photon noise the sky's variance.
+
+    Args:
+        sky_variance: nmgy^2 per pixel.
+        band: g, r or z.
+    """
+    return float(flux(np.array(SKY_MAGNITUDE[band]))) * PIXEL_SCALE_ARCSEC**2 / sky_variance
+
+
+def stamp_gain(gains: np.ndarray, invvar: np.ndarray) -> np.ndarray:
+    """Return the gain per band of one stamp: the brick's, or from the stamp's own sky where there is none.
+
+    Args:
+        gains: (band,) from `brick_gain`, NaN where it could not be fitted.
+        invvar: (band, y, x) nmgy^-2; every band has pixels with data.
+    """
+    return np.array(
+        [
+            gain if np.isfinite(gain) else sky_gain(1.0 / float(np.median(plane[plane > 0])), band)
+            for gain, plane, band in zip(gains, invvar, BANDS, strict=True)
+        ]
+    )
+
+
+def photon_noise(arc: np.ndarray, gain: np.ndarray, task_id: str) -> np.ndarray:
+    """Draw the photon noise of an arc: mean 0, variance arc / gain, in nmgy/pixel; 0 where there is no light.
+
+    Normal deviates: a coadd pixel averages exposures and resampled neighbours, so its light is no whole
+    number of electrons; where arcs have few electrons their noise is a hundredth of the sky's.
+
+    Args:
+        arc: (band, y, x) nmgy/pixel.
+        gain: (band,) electrons per nmgy.
+        task_id: key of the draws.
+
+    Returns:
+        The shape of `arc`, float64.
+    """
+    deviates = normals([task_id], NOISE_STREAM, arc.size)[0].reshape(arc.shape)
+    return np.sqrt(np.maximum(arc, 0.0) / gain[:, None, None]) * deviates
+
+
+def with_photon_noise(invvar: np.ndarray, arc: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Return the inverse variance once the arc is there: 1 / (1 / invvar + arc / gain), 0 where it was 0.
+
+    Args:
+        invvar: (band, y, x) nmgy^-2.
+        arc: (band, y, x) nmgy/pixel.
+        gain: (band,) electrons per nmgy.
+    """
+    return invvar / (1.0 + invvar * np.maximum(arc, 0.0) / gain[:, None, None])

@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from fake_brick import GAIN, SIGMA, FakeBrick
+
+from darkhaloscope.injection.noise import (
+    brick_gain,
+    fit_gain,
+    photon_noise,
+    sky_gain,
+    stamp_gain,
+    with_photon_noise,
+)
+
+
+def test_the_gain_is_recovered_from_a_bricks_inverse_variance():
+    np.testing.assert_allclose(brick_gain(FakeBrick(), 0), GAIN, rtol=0.1)
+
+
+def test_regions_of_another_depth_do_not_pass_for_photon_noise():
+    """Half the brick is 30 % noisier; without levelling the sections the slope would follow the depth."""
+    brick = FakeBrick()
+    deep = np.ones(900)
+    deep[450:] = 1.3
+    brick.invvar = (1 / (1 / brick.invvar + (deep**2 - 1) * SIGMA[:, None, None] ** 2)).astype(np.float32)
+    np.testing.assert_allclose(brick_gain(brick, 0), GAIN, rtol=0.15)
+
+
+def test_masked_and_broken_parts_are_left_out():
+    brick = FakeBrick()
+    brick.maskbits[:, :500] = 2
+    brick.image[:, :, :500] *= 3  # pixels that would give another slope
+    brick.broken = lambda x0, y0: (x0, y0) == (800, 200)
+    np.testing.assert_allclose(brick_gain(brick, 2), GAIN, rtol=0.15)
+
+
+@pytest.mark.parametrize("empty", ["faint", "no data"])
+def test_without_bright_pixels_the_gain_is_that_of_the_sky(empty):
+    brick = FakeBrick()
+    brick.image[:] = np.random.default_rng(1).standard_normal(brick.image.shape) * SIGMA[:, None, None]
+    if empty == "no data":
+        brick.invvar[:] = 0
+    gains = brick_gain(brick, 0)
+    assert np.isnan(gains).all()
+    invvar = np.broadcast_to(SIGMA[:, None, None] ** -2.0, (3, 8, 8))
+    # the DR9 brick these sigmas are from has 35,000 and 41,500 electrons per nmgy in g and r
+    np.testing.assert_allclose(stamp_gain(gains, invvar)[:2], [35_000, 41_500], rtol=0.3)
+
+
+def test_the_sky_gain_makes_the_skys_photons_its_variance():
+    assert sky_gain(0.0025**2, "r") == pytest.approx(10 ** ((22.5 - 20.91) / 2.5) * 0.262**2 / 0.0025**2)
+
+
+def test_a_fit_needs_a_rising_variance_and_enough_bright_pixels():
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 1.0, 4000)
+    assert fit_gain(image, 1e-4 + image / 4e4) == pytest.approx(4e4, rel=1e-6)
+    assert np.isnan(fit_gain(image, 1e-4 - image / 4e5))
+    assert np.isnan(fit_gain(image[:100], 1e-4 + image[:100] / 4e4))
+    assert np.isnan(fit_gain(image / 10, 1e-4 + image / 4e4))
+    assert np.isnan(fit_gain(np.array([]), np.array([])))
+
+
+def test_photon_noise_has_the_variance_of_the_light_and_none_where_it_is_dark():
+    arc = np.zeros((3, 64, 64), np.float32)
+    arc[:, 10:50] = np.array([0.01, 0.02, 0.05])[:, None, None]
+    noise = photon_noise(arc, GAIN, "5" * 32)
+    assert not noise[arc == 0].any()
+    variance = noise[:, 10:50].var((1, 2)) / (np.array([0.01, 0.02, 0.05]) / GAIN)
+    np.testing.assert_allclose(variance, 1, atol=4 * np.sqrt(2 / 2560))
+    assert abs(noise[:, 10:50].mean((1, 2)) / noise[:, 10:50].std((1, 2)) * np.sqrt(2560)).max() < 4
+    assert (photon_noise(arc, GAIN, "5" * 32) == noise).all()
+    assert (photon_noise(arc, GAIN, "6" * 32) != noise)[arc > 0].all()
+    assert np.corrcoef(noise[0, 10:50].ravel(), noise[1, 10:50].ravel())[0, 1] < 0.1
+
+
+def test_more_gain_is_less_noise_down_to_none():
+    arc = np.full((3, 8, 8), 0.01)
+    loud, quiet = (photon_noise(arc, np.full(3, g), "5" * 32) for g in (1e2, 1e14))
+    np.testing.assert_allclose(loud, quiet * 1e6)
+    assert abs(quiet).max() < 1e-5 * arc.max()
+
+
+def test_the_inverse_variance_holds_the_arcs_photons_afterwards():
+    invvar = np.full((3, 4, 4), 1e5)
+    invvar[:, 0] = 0
+    arc = np.full((3, 4, 4), 0.1)
+    arc[:, :, 0] = 0
+    found = with_photon_noise(invvar, arc, GAIN)
+    assert (found[:, 0] == 0).all() and (found[:, 1:, 0] == 1e5).all()
+    np.testing.assert_allclose(1 / found[:, 1:, 1:], (1e-5 + 0.1 / GAIN)[:, None, None] * np.ones((3, 3, 3)))
