@@ -165,7 +165,7 @@ class BrickTable:
     def names_at(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """Return the name of the table's brick at each position, "" where it has none."""
         index = self.index_at(np.atleast_1d(ra), np.atleast_1d(dec))
-        return np.where(index >= 0, self.columns["brickname"][index], "")
+        return np.append(self.columns["brickname"], "").astype("U8")[index]  # -1: the one appended
 
 
 def _look_up(wanted: np.ndarray, ordered: np.ndarray, order: np.ndarray) -> np.ndarray:

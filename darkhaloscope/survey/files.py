@@ -220,6 +220,6 @@ def read_fits_columns(
 
 
 def _native(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind == "S":
+    if values.dtype.kind in "SU":  # fitsio pads or strips as its build decides; TYPE is "PSF " in DR8
         return np.char.rstrip(values.astype("U"))
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))

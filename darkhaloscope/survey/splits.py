@@ -8,13 +8,12 @@ import astropy.units as u
 import numpy as np
 from astropy_healpix import HEALPix
 
-from darkhaloscope.draws import digest, uniforms
 from darkhaloscope.experiment import Splits
-from darkhaloscope.survey.bricks import brick_bounds, parse_names
+from darkhaloscope.survey.bricks import brick_bounds, brick_id, parse_names
 
 NAMES = ("train", "val", "test")
 GUARD = "guard"
-_STREAM = 0
+_REGION = 0  # no HEALPix nside
 _DIRECTIONS = 16
 _NEAR_EDGE = 0.03  # of a cell's side: nside 64 cells are 55 arcmin, so far more than the guard
 
@@ -27,17 +26,34 @@ def sky_cell(ra: np.ndarray, dec: np.ndarray, nside: int = 64) -> np.ndarray:
     )
 
 
-def part_of_key(keys: Sequence[str], splits: Splits) -> np.ndarray:
-    """Return train, val or test for each key: its draw in (0, 1) against the cumulated fractions."""
-    draw = uniforms([digest("split", key) for key in keys], _STREAM, 1)[:, 0] if len(keys) else np.empty(0)
+def _mixed(value: np.ndarray) -> np.ndarray:
+    """Scramble 64-bit integers: the SplitMix64 generator's output function (Steele et al. 2014, OOPSLA)."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ value >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ value >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return value ^ value >> np.uint64(31)
+
+
+def part_of(number: np.ndarray, kind: int, splits: Splits, seed: int) -> np.ndarray:
+    """Return train, val or test for numbered parts of the sky, by a hash of number, kind and seed alone.
+
+    Not `draws.uniforms`, whose cost per key is too high here: the guard looks up cells many times.
+
+    Args:
+        number: (n,) non-negative int64.
+        kind: which numbering it is (a HEALPix nside, or `_REGION`); other kinds hash differently.
+        splits: fractions.
+        seed: of the division.
+    """
+    key = _mixed(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64)) ^ np.uint64(kind)
+    bits = _mixed(_mixed(key) ^ np.asarray(number).astype(np.uint64))
     edges = np.cumsum([splits.train, splits.val])
-    return np.array(NAMES)[np.searchsorted(edges, draw, side="right")]
+    return np.array(NAMES)[np.searchsorted(edges, bits * 2.0**-64, side="right").clip(max=2)]
 
 
 def cell_split(cell: np.ndarray, splits: Splits, seed: int) -> np.ndarray:
     """Return the split of HEALPix cells; a function of cell, nside, seed and fractions alone."""
-    unique, inverse = np.unique(cell, return_inverse=True)
-    return part_of_key([f"{seed}/healpix{splits.nside}/{c}" for c in unique], splits)[inverse]
+    return part_of(cell, splits.nside, splits, seed)
 
 
 def assign_splits(
@@ -145,5 +161,5 @@ def region_splits(bricknames: Sequence[str] | np.ndarray, splits: Splits, seed: 
     """
     names = np.asarray(bricknames, dtype="U8")
     first_brick = np.sort(names)[connected_regions(names)]
-    parts = part_of_key([f"{seed}/region/{b}" for b in first_brick], splits)
+    parts = part_of(brick_id(*parse_names(first_brick)), _REGION, splits, seed)
     return {str(name): str(part) for name, part in zip(names, parts, strict=True)}

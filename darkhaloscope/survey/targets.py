@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 
 from darkhaloscope.experiment import Splits, Targets
 from darkhaloscope.records import BANDS
-from darkhaloscope.survey.bricks import BrickTable
+from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_id, parse_names
 from darkhaloscope.survey.catalogue import Catalogue, host_id
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.extinction import extinction
@@ -98,10 +98,11 @@ def select_targets(
 ) -> Selection:
     """Select the target galaxies of a catalogue, with their splits.
 
-    Cuts, in this order: primary in its brick (Tractor files; sweeps hold primaries only), TYPE is not PSF
-    (nor DUP), fluxes in r, z and W1 above 0, the variant's colour cuts on raw or dereddened magnitudes,
-    exposures in every band, the brick quality cuts, duplicates, and the guard between splits. The quality
-    cuts use the brick's row where `bricks` is given, else the object's own EBV, PSFSIZE and PSFDEPTH.
+    Cuts, in this order: primary in its brick (BRICK_PRIMARY, or the position where the file has no such
+    column), TYPE is not PSF (nor DUP), fluxes in r, z and W1 above 0, exposures in every band, the brick
+    quality cuts, the variant's colour cuts on raw or dereddened magnitudes, duplicates, and the guard between
+    splits. The quality cuts use the brick's row where `bricks` is given, else the object's own EBV, PSFSIZE
+    and PSFDEPTH. mag_g is NaN where the g flux is not positive.
 
     Args:
         catalogue: rows of one or more files.
@@ -161,7 +162,7 @@ def _with_psf(catalogue: Catalogue, bricks: BrickTable | None) -> dict[str, np.n
             f"{catalogue.source}: no columns {', '.join(n.upper() for n in missing)} (DR8 has none); "
             "give the release's survey-bricks table, whose PSF sizes are then used"
         )
-    index = bricks.index(c["brickname"])
+    index = _brick_index(c, bricks)
     for name in _psf_columns():
         value = bricks.columns[name][index].astype(np.float64) if len(bricks) else np.zeros(len(index))
         c[name] = np.where((index >= 0) & (value > 0), value, np.nan)
@@ -172,24 +173,36 @@ def _row_cuts(
     c: Mapping[str, np.ndarray], targets: Targets, bricks: BrickTable | None
 ) -> dict[str, np.ndarray]:
     """Return the cuts that come before the colours, and the quality cuts, in order of application."""
-    everyone = np.ones(len(c["ra"]), dtype=bool)
-    present = everyone.copy()
+    present = np.ones(len(c["ra"]), dtype=bool)
     for band in BANDS:
         present &= (c[f"psfsize_{band}"] > 0) & (c[f"psfdepth_{band}"] > 0)
         present &= c[f"nobs_{band}"] > 0 if f"nobs_{band}" in c else True
     cuts = {
-        "not primary in its brick": c.get("brick_primary", everyone),
+        "not primary in its brick": c["brick_primary"] if "brick_primary" in c else _inside_brick(c),
         "star (type PSF) or duplicate (DUP)": ~np.isin(c["type"], ("PSF", "DUP")),
         "flux in r, z or W1 not positive": (c["flux_r"] > 0) & (c["flux_z"] > 0) & (c["flux_w1"] > 0),
         "a band without exposures": present,
     }
     if bricks is None:
         return cuts | quality_cuts(c["ebv"], c["psfsize_r"], c["psfdepth_r"], targets)
-    index = bricks.index(c["brickname"])
+    index = _brick_index(c, bricks)
     b = bricks.columns
     at = {k: b[k][index] if len(bricks) else np.zeros(len(index)) for k in ("ebv", "psfsize_r", "psfdepth_r")}
     cuts["brick not in the brick table"] = index >= 0
     return cuts | quality_cuts(at["ebv"], at["psfsize_r"], at["psfdepth_r"], targets)
+
+
+def _brick_index(c: Mapping[str, np.ndarray], bricks: BrickTable) -> np.ndarray:
+    """Return each row's row number in the brick table, looking names up once a brick."""
+    _, first, inverse = np.unique(c["brickid"], return_index=True, return_inverse=True)
+    return bricks.index(c["brickname"][first])[inverse]
+
+
+def _inside_brick(c: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Tell which rows lie within their own brick's bounds: what BRICK_PRIMARY says where it is absent."""
+    _, first, inverse = np.unique(c["brickid"], return_index=True, return_inverse=True)
+    own = brick_id(*parse_names(c["brickname"][first]))[inverse]
+    return brick_id(*brick_at(c["ra"], c["dec"])) == own
 
 
 def _apply(cuts: Mapping[str, np.ndarray], counts: dict[str, int]) -> np.ndarray:

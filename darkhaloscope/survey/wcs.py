@@ -69,7 +69,11 @@ def brick_pixel(
 
 @dataclass(frozen=True)
 class TanWcs:
-    """A TAN image's world coordinates, as its FITS header gives them."""
+    """A TAN image's world coordinates, as its FITS header gives them.
+
+    LONPOLE is 180 deg, the default everywhere but in an image centred on the north pole itself (outside the
+    survey), which would come out turned by 180 deg.
+    """
 
     crval: tuple[float, float]  # deg
     crpix: tuple[float, float]  # FITS convention, first pixel's centre is 1
