@@ -1,0 +1,121 @@
+import errno
+
+import fitsio
+import numpy as np
+import pytest
+from survey_testing import BRICK, write_plane
+
+from darkhaloscope.survey.errors import FitsBroken, TransferFailed
+from darkhaloscope.survey.files import check_fits, copy_to_local, local_copy, read_fits_columns
+
+IMAGE = f"legacysurvey-{BRICK}-image-r.fits.fz"
+PATH = f"/coadd/059/{BRICK}/{IMAGE}"
+
+
+@pytest.fixture
+def plane(sky):
+    return sky / PATH[1:]
+
+
+@pytest.mark.parametrize("compress", ["RICE", "GZIP", None])
+def test_a_whole_file_passes_and_its_headers_account_for_it(tmp_path, compress):
+    path = write_plane(tmp_path, "image", "r", np.zeros((210, 210), np.float32), compress=compress)
+    size = path.stat().st_size
+    assert size - 2880 < check_fits(path) <= size
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
+def test_a_file_cut_off_anywhere_is_found_without_reading_its_data(plane, share):
+    whole = plane.read_bytes()
+    cut = int(check_fits(plane) * share) - 1
+    plane.write_bytes(whole[:cut])
+    with pytest.raises(FitsBroken, match=rf"has {cut:,} bytes.*(header says [\d,]+; )?.*file is truncated"):
+        check_fits(plane)
+
+
+def test_cut_inside_the_second_header_is_truncated_too(plane):
+    plane.write_bytes(plane.read_bytes()[: 2880 + 1440])
+    with pytest.raises(FitsBroken, match="ends inside a header; file is truncated"):
+        check_fits(plane)
+
+
+def test_an_error_page_and_an_empty_file_are_no_fits(tmp_path):
+    path = tmp_path / "page.fits"
+    path.write_bytes(b"<html>not found</html>")
+    with pytest.raises(FitsBroken, match=r"22 bytes and begins with b'<html>.*not a FITS file"):
+        check_fits(path)
+    path.write_bytes(b"")
+    with pytest.raises(FitsBroken, match="file is empty"):
+        check_fits(path)
+
+
+def test_http_copies_are_byte_identical(web, plane, tmp_path):
+    assert copy_to_local(web.url + PATH, tmp_path / "copy") == plane.stat().st_size
+    assert (tmp_path / "copy").read_bytes() == plane.read_bytes()
+
+
+def test_a_transfer_cut_off_or_refused_once_is_tried_again(web, plane, tmp_path):
+    for answer in ("cut", 503):
+        web.faults[IMAGE] = [answer]
+        copy_to_local(web.url + PATH, tmp_path / "copy", pause_s=0.01)
+        assert (tmp_path / "copy").read_bytes() == plane.read_bytes()
+    assert len(web.requests) == 4
+
+
+@pytest.mark.parametrize("answer", ["cut", 503, 429, 403])
+def test_a_transfer_that_keeps_failing_leaves_nothing_behind(web, tmp_path, answer):
+    web.faults[IMAGE] = [answer] * 9
+    with pytest.raises(TransferFailed, match=f"{web.url}{PATH}: .+"):
+        copy_to_local(web.url + PATH, tmp_path / "copy", pause_s=0.01)
+    assert len(web.requests) == 2 and not (tmp_path / "copy").exists()
+
+
+@pytest.mark.parametrize("answer", [404, 410])
+def test_a_file_the_server_does_not_have_is_not_asked_for_again(web, tmp_path, answer):
+    web.faults[IMAGE] = [answer] * 9
+    with pytest.raises(FileNotFoundError):
+        copy_to_local(web.url + PATH, tmp_path / "copy")
+    assert len(web.requests) == 1 and not (tmp_path / "copy").exists()
+
+
+def test_a_file_beyond_the_limit_is_refused(web, plane, tmp_path):
+    for url in (web.url + PATH, str(plane)):
+        with pytest.raises(TransferFailed, match="the limit is 1000"):
+            copy_to_local(url, tmp_path / "copy", max_bytes=1000, pause_s=0.01)
+        assert not (tmp_path / "copy").exists()
+
+
+def test_a_full_disk_is_not_blamed_on_the_source(plane, tmp_path, monkeypatch):
+    def full(*args):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("darkhaloscope.survey.files.shutil.copyfile", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        copy_to_local(str(plane), tmp_path / "copy")
+    assert not isinstance(caught.value, TransferFailed)
+
+
+def test_a_local_file_is_used_in_place_and_a_remote_one_deleted_after(web, plane, tmp_path):
+    with local_copy(str(plane)) as path:
+        assert path == str(plane)
+    with local_copy(web.url + PATH, str(tmp_path)) as path:
+        assert path.startswith(str(tmp_path)) and path.endswith(IMAGE)
+        assert check_fits(path) > 0
+    assert [p.name for p in tmp_path.iterdir()] == ["sky"]
+
+
+def test_columns_come_in_lower_case_native_order_and_without_trailing_blanks(tmp_path):
+    rows = np.array([(b"PSF ", 1.5, True), (b"REX", -2.0, False), (b"SER ", 7.0, True)],
+                    dtype=[("Type", "S4"), ("FLUX_r", ">f4"), ("BRICK_PRIMARY", "?")])  # fmt: skip
+    path = str(tmp_path / "t.fits")
+    fitsio.write(path, rows)
+    columns = read_fits_columns(path, ["flux_r", "type", "nonesuch", "brick_primary"])
+    assert columns["type"].tolist() == ["PSF", "REX", "SER"]
+    assert columns["flux_r"].dtype == np.dtype("=f4") and columns["flux_r"].tolist() == [1.5, -2, 7]
+    assert columns["brick_primary"].tolist() == [True, False, True] and len(columns) == 3
+    assert read_fits_columns(path, ["flux_r"], (1, 99))["flux_r"].tolist() == [-2, 7]
+
+
+def test_a_file_without_a_table_says_so(plane):
+    with pytest.raises(FitsBroken, match="no binary table"):
+        read_fits_columns(str(plane), ["ra"])

@@ -1,0 +1,302 @@
+import fitsio
+import numpy as np
+import pytest
+from survey_testing import SWEEP_TYPES
+
+from darkhaloscope.experiment import Splits, Targets
+from darkhaloscope.records import TARGETS, to_batch
+from darkhaloscope.survey import bricks, photometry
+from darkhaloscope.survey.bricks import BrickTable
+from darkhaloscope.survey.catalogue import Catalogue, host_id, read_catalogue, read_chunks
+from darkhaloscope.survey.errors import CatalogueError
+from darkhaloscope.survey.extinction import COEFFICIENTS
+from darkhaloscope.survey.targets import VARIANTS, good_bricks, keep_unique, select_targets
+
+SPLITS = Splits()
+
+
+def _rows(n=1, mag_z=20.0, rz=0.45, zw1=1.0, ra=None, dec=None, **changes):
+    """Rows of a sweep, each a galaxy that passes v3; `changes` set whole columns."""
+    rows = np.zeros(n, dtype=SWEEP_TYPES)
+    ra = 150.1 + 0.001 * np.arange(n) if ra is None else np.atleast_1d(ra)
+    dec = np.full(n, 2.1) if dec is None else np.atleast_1d(dec)
+    row, column = bricks.brick_at(ra, dec)
+    values = {
+        "RELEASE": 10000, "BRICKID": bricks.brick_id(row, column),
+        "BRICKNAME": bricks.names_at(ra, dec).astype("S8"),
+        "OBJID": np.arange(n), "TYPE": b"SER", "RA": ra, "DEC": dec, "EBV": 0.05, "SHAPE_R": 0.8,
+        "FLUX_G": photometry.flux(mag_z + rz + 1.2), "FLUX_R": photometry.flux(mag_z + rz),
+        "FLUX_Z": photometry.flux(mag_z), "FLUX_W1": photometry.flux(mag_z - zw1),
+        **{f"NOBS_{b}": 3 for b in "GRZ"}, **{f"PSFSIZE_{b}": 1.2 for b in "GRZ"},
+        **{f"PSFDEPTH_{b}": (5 / photometry.flux(24.5)) ** 2 for b in "GRZ"}, **changes,
+    }  # fmt: skip
+    for key, value in values.items():
+        rows[key] = value
+    return rows
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    def write(rows, without=()):
+        path = tmp_path / "sweep-150p000-160p005.fits"
+        names = [n for n in rows.dtype.names if n not in without]
+        fitsio.write(str(path), rows[names].copy() if without else rows, clobber=True)
+        return read_catalogue(str(path))
+
+    return write
+
+
+def _select(catalogue, splits=SPLITS, **kwargs):
+    bricks_table, parts = kwargs.pop("bricks", None), kwargs.pop("brick_splits", None)
+    selection = select_targets(catalogue, Targets(**kwargs), splits, 42, bricks_table, parts)
+    counts = selection.counts
+    assert counts["rows"] == len(catalogue) == sum(v for k, v in counts.items() if k != "rows")
+    assert counts["targets"] == len(selection.columns["ra"])
+    return selection
+
+
+def test_a_selection_is_a_targets_table_with_units_as_named(sweep):
+    selection = _select(sweep(_rows(50)))
+    batch = to_batch(TARGETS, selection.columns)
+    row = batch.slice(0, 1).to_pylist()[0]
+    assert row["mag_z"] == pytest.approx(20.0, abs=1e-4)
+    assert row["mag_r"] - row["mag_z"] == pytest.approx(0.45, abs=1e-4)
+    assert row["mag_r"] - row["mag_dered_r"] == pytest.approx(0.05 * 2.165, abs=1e-5)
+    assert row["psfdepth_r"] == pytest.approx(24.5, abs=1e-3), "inverse variance in the file, magnitude here"
+    assert row["psfsize_z"] == pytest.approx(1.2)
+    assert row["psf_source"] == "catalogue" and row["type"] == "SER"
+    assert row["shape_r"] == pytest.approx(0.8) and row["region_split"] in ("train", "val", "test")
+    assert row["host_id"] == 10000 << 40 | int(_rows()["BRICKID"][0]) << 16
+    assert row["brickname"] == "1501p020"
+
+
+EDGES = [
+    ("z too faint", "mag_z", "z_max", -1),
+    ("r - z too blue", "rz", "rz_min", 1),
+    ("z - W1 too blue", "zw1", "zw1_min", 1),
+]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name,key,limit,sign", EDGES)
+def test_each_colour_cut_lies_where_the_variant_says(sweep, variant, name, key, limit, sign):
+    cuts = VARIANTS[variant]
+    well = {"mag_z": cuts.z_max - 0.1, "rz": cuts.rz_min + 0.1, "zw1": cuts.zw1_min + 0.1}
+    for step, passes in ((0.002, True), (-0.002, False)):
+        rows = _rows(**{**well, key: getattr(cuts, limit) + sign * step})
+        counts = _select(sweep(rows), variant=variant).counts
+        assert counts["targets"] == passes and counts[name] == (not passes)
+
+
+def test_the_variants_are_the_seeds():
+    seed = {
+        "v1_pure_massive": (20.0, 0.5, 1.6),
+        "v2_baseline_dr10": (20.4, 0.4, 1.6),
+        "v3_color_relaxed": (20.4, 0.4, 0.8),
+        "v4_mag_relaxed": (21.0, 0.4, 0.8),
+        "v5_very_relaxed": (21.5, 0.3, 0.8),
+    }
+    assert {k: (v.z_max, v.rz_min, v.zw1_min) for k, v in VARIANTS.items()} == seed
+
+
+def test_dereddening_shifts_the_cuts_by_the_extinction(sweep):
+    ebv = 0.1
+    shift = ebv * COEFFICIENTS["z"]
+    catalogue = sweep(_rows(3, mag_z=20.4 + shift * np.array([0.5, 1.1, -0.1]), rz=0.6, EBV=ebv))
+    assert _select(catalogue, magnitudes="raw").counts["targets"] == 1
+    assert _select(catalogue, magnitudes="dereddened").counts["targets"] == 2
+    reddened = sweep(_rows(rz=0.4 + ebv * (COEFFICIENTS["r"] - COEFFICIENTS["z"]) - 0.01, EBV=ebv))
+    assert _select(reddened, magnitudes="raw").counts["targets"] == 1
+    assert _select(reddened, magnitudes="dereddened").counts["r - z too blue"] == 1
+
+
+REJECTED = [
+    ({"TYPE": b"PSF"}, "star (type PSF) or duplicate (DUP)"),
+    ({"TYPE": b"DUP"}, "star (type PSF) or duplicate (DUP)"),
+    ({"FLUX_R": 0.0}, "flux in r, z or W1 not positive"),
+    ({"FLUX_Z": -1.0}, "flux in r, z or W1 not positive"),
+    ({"FLUX_W1": np.nan}, "flux in r, z or W1 not positive"),
+    ({"NOBS_G": 0}, "a band without exposures"),
+    ({"PSFSIZE_Z": 0.0}, "a band without exposures"),
+    ({"PSFDEPTH_G": 0.0}, "a band without exposures"),
+    ({"EBV": 0.121}, "ebv too high"),
+    ({"PSFSIZE_R": 1.61}, "psfsize_r too large"),
+    ({"PSFDEPTH_R": (5 / photometry.flux(23.59)) ** 2}, "psfdepth_r too shallow"),
+]
+
+
+@pytest.mark.parametrize("change,reason", REJECTED)
+def test_a_galaxy_left_out_is_counted_under_its_reason(sweep, change, reason):
+    counts = _select(sweep(_rows(2, **{k: [v, _rows()[k][0]] for k, v in change.items()}))).counts
+    assert counts[reason] == 1 and counts["targets"] == 1
+
+
+def test_a_depth_in_inverse_variance_is_not_cut_as_if_it_were_a_magnitude(sweep):
+    shallow = (5 / photometry.flux(23.0)) ** 2  # 40: greater than 23.6, but a magnitude of 23.0
+    assert shallow > 23.6
+    assert _select(sweep(_rows(PSFDEPTH_R=shallow))).counts["psfdepth_r too shallow"] == 1
+
+
+def test_the_brick_tables_quality_decides_where_it_is_given(sweep):
+    catalogue = sweep(_rows(2, ra=[150.1, 150.4], PSFSIZE_R=9.0, EBV=0.05))
+    names = catalogue.columns["brickname"]
+    table = BrickTable({"brickname": names, "ebv": np.array([0.01, 0.2]), "psfsize_r": np.array([1.2, 1.2]),
+                        "psfdepth_r": np.array([24.0, 24.0])})  # fmt: skip
+    selection = _select(catalogue, bricks=table)
+    assert selection.counts["ebv too high"] == 1 and selection.columns["brickname"].tolist() == [names[0]]
+    assert selection.columns["psfsize_r"].tolist() == [9.0], "the object's own value stays in its row"
+    alone = BrickTable({k: v[1:] for k, v in table.columns.items()})
+    assert _select(catalogue, bricks=alone).counts["brick not in the brick table"] == 1
+
+
+DR8_LACKS = ("PSFSIZE_G", "PSFSIZE_R", "PSFSIZE_Z", "SHAPE_R", "SHAPE_E1", "SHAPE_E2")
+
+
+def test_a_catalogue_without_psfsize_takes_it_from_the_brick_table_and_says_so(sweep):
+    catalogue = sweep(
+        _rows(2, ra=[150.1, 150.4]),
+        without=("PSFSIZE_G", "PSFSIZE_R", "PSFSIZE_Z", "SHAPE_R", "SHAPE_E1", "SHAPE_E2"),
+    )
+    assert {"psfsize_g", "psfsize_r", "psfsize_z", "shape_r"} <= set(catalogue.absent)
+    with pytest.raises(
+        CatalogueError, match=r"sweep-150.*no columns PSFSIZE_G, PSFSIZE_R.*survey-bricks table"
+    ):
+        _select(catalogue)
+    sizes = {f"psfsize_{b}": np.array([1.3, 1.3 * (b != "g")], np.float32) for b in "grz"}
+    depths = {f"psfdepth_{b}": np.array([24.2, 24.2 * (b != "g")], np.float32) for b in "grz"}
+    table = BrickTable(
+        {"brickname": catalogue.columns["brickname"], "ebv": np.full(2, 0.01), **sizes, **depths}
+    )
+    selection = _select(catalogue, bricks=table)
+    assert selection.counts["a band without exposures"] == 1, "the second brick has no g"
+    batch = to_batch(TARGETS, selection.columns).to_pylist()[0]
+    assert batch["psfsize_r"] == pytest.approx(1.3) and batch["psfdepth_r"] == pytest.approx(24.2)
+    assert batch["psf_source"] == "brick_table" and np.isnan(batch["shape_r"])
+
+
+def test_good_bricks_have_every_band_and_pass_the_cuts():
+    ones = np.ones(4)
+    columns = {
+        "brickname": np.array(["a"] * 4),
+        "ebv": 0.1 * ones,
+        "psfdepth_r": np.array([24, 24, 23, 24.0]),
+    }
+    columns |= {f"psfsize_{b}": 1.2 * ones for b in "grz"} | {f"nexp_{b}": 2 * ones for b in "grz"}
+    columns["psfsize_g"] = np.array([1.2, 0, 1.2, 1.2])
+    columns["nexp_z"] = np.array([2, 2, 2, 0])
+    assert good_bricks(BrickTable(columns), Targets()).tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("with_column", [True, False])
+def test_objects_of_a_bricks_margin_are_left_to_the_brick_they_are_primary_in(sweep, with_column):
+    rows = _rows(2, ra=[150.1, 150.4])
+    rows["BRICKNAME"], rows["BRICKID"] = (
+        rows["BRICKNAME"][0],
+        rows["BRICKID"][0],
+    )  # as a Tractor file has them
+    catalogue = sweep(rows)
+    if with_column:
+        catalogue.columns["brick_primary"] = np.array([True, False])
+    selection = _select(catalogue)
+    assert selection.counts["not primary in its brick"] == 1 and selection.columns["ra"].tolist() == [150.1]
+
+
+def test_a_galaxy_that_is_there_twice_is_kept_once():
+    ids = np.array([5 << 16, 7 << 16 | 1, 5 << 16, 7 << 16 | 2, 9 << 16])
+    ra = np.array([0.0, 0.1 / 3600, 0.0, 0.2 / 3600, 359.9999])
+    assert keep_unique(ids, ra, np.zeros(5)).tolist() == [True, False, False, False, False]
+    assert keep_unique(ids[1::2], ra[1::2], np.zeros(2)).all(), "neighbours in one brick are two galaxies"
+    assert keep_unique(ids[:1], ra[:1], np.zeros(1)).all() and not len(keep_unique(*[np.empty(0, int)] * 3))
+
+
+def test_no_target_is_in_the_guard_or_in_two_splits(sweep):
+    rng = np.random.default_rng(1)
+    rows = _rows(3000, ra=rng.uniform(150, 160, 3000), dec=rng.uniform(0, 5, 3000))
+    selection = _select(sweep(rows), Splits(train=0.5, val=0.25, test=0.25, guard_arcsec=60.0))
+    assert selection.counts["guard"] > 50 and set(selection.columns["region_split"]) == {
+        "train",
+        "val",
+        "test",
+    }
+    cells = {
+        (c, s) for c, s in zip(selection.columns["sky_cell"], selection.columns["region_split"], strict=True)
+    }
+    assert len(cells) == len({c for c, _ in cells})
+
+
+def test_the_seeds_region_split_takes_whole_bricks_and_counts_the_rest(sweep):
+    catalogue = sweep(_rows(3, ra=[150.1, 150.12, 150.4]))
+    name = str(catalogue.columns["brickname"][0])
+    by_region = Splits(method="region")
+    selection = _select(catalogue, by_region, brick_splits={name: "val"})
+    assert selection.columns["region_split"].tolist() == ["val", "val"]
+    assert selection.counts["brick not in a region"] == 1 and len(to_batch(TARGETS, selection.columns)) == 2
+    with pytest.raises(ValueError, match="give brick_splits"):
+        _select(catalogue, by_region)
+
+
+def test_missing_columns_are_all_named(sweep):
+    with pytest.raises(CatalogueError, match=r"160p005.fits: no columns EBV, FLUX_W1; expected"):
+        sweep(_rows(), without=("EBV", "FLUX_W1"))
+
+
+def test_a_sweep_read_in_pieces_gives_the_same_rows(tmp_path):
+    path = str(tmp_path / "sweep.fits")
+    fitsio.write(path, _rows(25))
+    pieces = list(read_chunks(path, 10))
+    assert [len(p) for p in pieces] == [10, 10, 5]
+    whole = read_catalogue(path)
+    assert all(
+        np.array_equal(np.concatenate([p.columns[k] for p in pieces]), v) for k, v in whole.columns.items()
+    )
+
+
+def test_an_empty_sweep_has_no_targets(tmp_path):
+    path = str(tmp_path / "sweep.fits")
+    fitsio.write(path, np.zeros(0, dtype=SWEEP_TYPES))
+    selection = _select(read_catalogue(path))
+    assert selection.counts["rows"] == 0 and len(to_batch(TARGETS, selection.columns)) == 0
+
+
+def test_a_broken_catalogue_says_what_is_wrong(tmp_path):
+    path = tmp_path / "sweep.fits"
+    fitsio.write(str(path), _rows(500))
+    path.write_bytes(path.read_bytes()[:30_000])
+    with pytest.raises(
+        CatalogueError, match=r"sweep.fits: catalogue has 30,000 bytes, header.* truncated; fetch"
+    ):
+        read_catalogue(str(path))
+    path.write_bytes(b"ra,dec\n1,2\n")
+    with pytest.raises(CatalogueError, match="not a FITS file"):
+        read_catalogue(str(path))
+    path.unlink()
+    fitsio.write(str(path), np.zeros((4, 4), np.float32))
+    with pytest.raises(CatalogueError, match="no binary table"):
+        read_catalogue(str(path))
+    with pytest.raises(FileNotFoundError):
+        read_catalogue(str(tmp_path / "none.fits"))
+
+
+def test_host_ids_are_unique_and_refuse_what_does_not_fit():
+    release, brick, obj = np.meshgrid([9010, 10000], [1, 662174], [0, 65535], indexing="ij")
+    assert len(set(host_id(release.ravel(), brick.ravel(), obj.ravel()).tolist())) == 8
+    with pytest.raises(CatalogueError, match=r"OBJID between 0 and 65536; host_id has room for 0 to 65535"):
+        host_id(np.array([1, 1]), np.array([1, 1]), np.array([0, 65536]))
+
+
+def test_a_million_rows_need_less_than_a_second():
+    import time
+
+    rng = np.random.default_rng(1)
+    n = 1_000_000
+    rows = _rows(n, ra=rng.uniform(150, 160, n), dec=rng.uniform(0, 5, n), OBJID=np.arange(n) % 60_000)
+    columns = {k.lower(): np.ascontiguousarray(rows[k]) for k in rows.dtype.names}
+    columns |= {k: columns[k].astype("U") for k in ("brickname", "type")}
+    columns["flux_z"] *= rng.lognormal(-1, 1, n).astype("f4")
+    columns |= {f"psfdepth_{b}": np.full(n, 24.5) for b in "grz"}
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        select_targets(Catalogue(columns), Targets(), SPLITS, 42)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 2.0, times  # 0.3 to 0.5 s on an idle core; room for a busy machine
