@@ -58,7 +58,7 @@ def read_record(root: str) -> dict[str, Any] | None:
 
 
 class Owner:
-    """The right to write to one output: a file with a heartbeat, so that a dead run blocks nobody for long."""
+    """The right to write to one output: a file with a heartbeat, so that a dead run blocks nobody long."""
 
     def __init__(self, root: str, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.url, self.expiry_s, self.heartbeat_s = join(root, OWNER_NAME), expiry_s, heartbeat_s
@@ -73,8 +73,8 @@ class Owner:
             age = time.time() - held.get("beat", 0)
             if age < self.expiry_s and not take_over:
                 raise OutputRefused(
-                    f"{self.url}: process {held.get('pid')} on {held.get('host')} is writing here (last heard "
-                    f"of {age:.0f} s ago); wait for it, or seize the output with --take-over if it is dead"
+                    f"{self.url}: process {held.get('pid')} on {held.get('host')} is writing here (heard of "
+                    f"{age:.0f} s ago); wait for it, or seize the output with --take-over if it is dead"
                 )
             replace_file(self.url, self._content())
         if self._read().get("token") != self.token:
@@ -163,8 +163,9 @@ class StageRun:
             if found is not None and found["hash"] != self.hash:
                 if not self.overwrite:
                     raise OutputRefused(
-                        f"{self.root} holds the output of another config (hash {found['hash']}, this run's is "
-                        f"{self.hash}); give another --experiment-id or --output-s3, or --overwrite to replace it"
+                        f"{self.root} holds the output of another config (its hash is {found['hash']}, this "
+                        f"run's {self.hash}); give another --experiment-id or --output-s3, or --overwrite to "
+                        "replace it"
                     )
                 self._clear()
             if found is None or found["hash"] != self.hash or found["state"] != "done":

@@ -1,3 +1,53 @@
-"""Stage 4d: stamps -> completeness of the injections, by theta_E, magnitude, seeing and depth."""
+"""Stage 4d: stamps -> completeness of the injections.
+
+Each task counts one file's injections by bin, from the columns it needs and without the pixels; the driver
+adds the counts and writes the table.
+"""
 
 from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import numpy as np
+from pyspark.sql import SparkSession
+
+from darkhaloscope.dataset import commit_chunk, committed_chunks, open_part, read_table, write_part
+from darkhaloscope.experiment import Experiment
+from darkhaloscope.injection.completeness import NEEDED, completeness_table, count
+from darkhaloscope.records import COMPLETENESS
+from darkhaloscope.stage import StageRun, input_hash, place
+from darkhaloscope.storage import join
+from spark_jobs.session import first_parts, run_tasks
+
+SECTIONS = ("variant", "experiment_id", "completeness")
+
+
+def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
+    """Make the completeness table of an experiment; return the stage's record."""
+    source = place(args.output_s3, "phase4c", experiment)
+    output = place(args.output_s3, "phase4d", experiment)
+    inputs, options = {"stamps": input_hash(source)}, {"test_limit": args.test_limit}
+    threshold = experiment.completeness.snr_threshold
+    with StageRun(
+        output, "4d", experiment, SECTIONS, inputs, options, args.overwrite, args.take_over
+    ) as stage:
+        if not committed_chunks(output):
+            files = [join(source, part.key) for part in first_parts(source, args.test_limit)]
+            counts = np.sum(run_tasks(spark, files, _count_task(threshold)), axis=0)
+            table = completeness_table(counts, threshold)
+            commit_chunk(output, 0, [write_part(output, 0, 0, [table], COMPLETENESS.arrow())])
+        table = read_table(output)
+        injections = sum(
+            r["n"] for r in table.to_pylist() if (r["axis"], r["rows"]) == ("theta_e_arcsec", "all")
+        )
+        empty = sum(n == 0 for n in table.column("n").to_pylist())
+        return stage.finish(rows=table.num_rows, injections=injections, empty_bins=empty)
+
+
+def _count_task(threshold: float) -> Any:
+    def count_file(index: int, attempt: int, url: str) -> np.ndarray:
+        with open_part(url) as part:
+            return count(part.read(columns=list(NEEDED)), threshold)
+
+    return count_file

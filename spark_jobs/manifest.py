@@ -21,7 +21,7 @@ from darkhaloscope.injection.hosts import select_hosts
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.records import MANIFEST, TARGETS
 from darkhaloscope.stage import StageRun, input_hash, place
-from spark_jobs.session import part_urls, read_committed, spark_schema, write_frame
+from spark_jobs.session import part_urls, read_committed, refuse_repeated_ids, spark_schema, write_frame
 
 SECTIONS = ("seed", "variant", "experiment_id", "injection", "psf", "stamps")
 
@@ -48,7 +48,7 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
             by_brick = rows.repartitionByRange(args.partitions, "brickname")
             by_brick = by_brick.sortWithinPartitions("brickname", "task_id")
             parts = write_frame(by_brick, output, 0, MANIFEST.arrow())
-            _refuse_repeats(spark.read.parquet(*part_urls(output, [p for p in parts if p.rows])), output)
+            refuse_repeated_ids(spark.read.parquet(*part_urls(output, [p for p in parts if p.rows])), output)
             commit_chunk(output, 0, parts)
         return stage.finish(**_counts(read_committed(spark, output, MANIFEST), len(hosts), int(chosen.sum())))
 
@@ -64,13 +64,7 @@ def _lay_out(
             if rows.num_rows:
                 yield lay_out_injections(rows, experiment)
 
-    return targets.mapInArrow(of_batches, spark_schema(MANIFEST.arrow()))
-
-
-def _refuse_repeats(manifest: DataFrame, output: str) -> None:
-    repeated = manifest.groupBy("task_id").count().where("count > 1").limit(3).collect()
-    if repeated:
-        raise DatasetError(f"{output}: task_ids that occur twice, e.g. {[r.task_id for r in repeated]}")
+    return targets.select(*TARGETS.names).mapInArrow(of_batches, spark_schema(MANIFEST.arrow()))
 
 
 def _counts(manifest: DataFrame, targets: int, hosts: int) -> dict[str, Any]:

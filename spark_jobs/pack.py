@@ -35,7 +35,7 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
     ) as stage:
         stamps = read_committed(spark, source, STAMPS, args.test_limit, order=("brickname", "task_id"))
         table = stamps.groupBy("region_split", "cutout_ok", "is_control").count().collect()
-        good = stamps.where("cutout_ok = 1")
+        good = stamps.where("cutout_ok = 1").select(*STAMPS.names)
         splits = {}
         for split in SPLITS:
             counts = {r.is_control: r["count"] for r in table if r.region_split == split and r.cutout_ok}

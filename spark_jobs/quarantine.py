@@ -42,5 +42,5 @@ def refuse_too_many(stage: StageRun, failed: int, total: int, what: str, experim
     if total and failed > limit * total:
         raise DatasetError(
             f"{stage.root}: {failed} of {total} {what} failed, more than the fraction {limit} allowed; the "
-            f"reasons are in {stage.root}/quarantine and in failure_reason; --max-failed-fraction accepts more"
+            f"reasons are in {stage.root}/quarantine, failure_reason; raise --max-failed-fraction to go on"
         )

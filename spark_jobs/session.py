@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 ARROW_ROWS_PER_BATCH = "500"  # the default, 10,000 stamps, would be a 469 MB batch
 
+FILE_COLUMN = "_file"
 PART_SCHEMA = "key string, rows long, bytes long, sha256 string"
 
 
@@ -99,6 +100,8 @@ def read_committed(
 ) -> DataFrame:
     """Return a committed dataset as a DataFrame, after checking every file's columns.
 
+    Beside the table's columns it has `_file`, the URL of the file a row is in.
+
     With a limit, only the files that hold the first `limit` rows are opened, and of these the first in the
     given order are taken.
 
@@ -111,8 +114,17 @@ def read_committed(
         with open_part(url) as part:
             check_schema(schema, part.schema_arrow, url)
             refuse_unknown(schema, part.schema_arrow, url)
-    frame = spark.read.parquet(*urls).select(*schema.names)
+    frame = spark.read.parquet(*urls).selectExpr(*schema.names, f"input_file_name() as {FILE_COLUMN}")
     return frame if limit is None else frame.orderBy(*order).limit(limit)
+
+
+def refuse_repeated_ids(manifest: DataFrame, where: str) -> None:
+    """Raise `DatasetError` when a task_id occurs twice: two rows would be the same stamp."""
+    repeated = manifest.groupBy("task_id").count().where("count > 1").limit(3).collect()
+    if repeated:
+        raise DatasetError(
+            f"{where}: task_ids that occur more than once, e.g. {[r.task_id for r in repeated]}"
+        )
 
 
 def run_tasks(spark: SparkSession, tasks: list[Any], function: Callable[[int, int, Any], Any]) -> list[Any]:

@@ -13,7 +13,6 @@ from collections import Counter
 from typing import Any
 
 from pyspark.sql import SparkSession
-from pyspark.sql import functions as F
 from tqdm import tqdm
 
 from darkhaloscope.dataset import Part, commit_chunk, committed_chunks, gc
@@ -25,7 +24,7 @@ from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import read_brick_table
 from spark_jobs.coadd_cache import cache_url
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
-from spark_jobs.session import read_committed, run_tasks
+from spark_jobs.session import FILE_COLUMN, read_committed, refuse_repeated_ids, run_tasks
 
 SECTIONS = ("seed", "variant", "experiment_id", "survey", "injection", "psf", "stamps")
 
@@ -83,14 +82,15 @@ def count_bricks(
     With a limit, the bricks of the first `limit` rows in the order of brick and task_id.
     """
     frame = read_committed(spark, manifest, MANIFEST, limit, order=("brickname", "task_id"))
-    found = frame.withColumn("file", F.input_file_name()).groupBy("brickname", "file").count().collect()
+    refuse_repeated_ids(frame, manifest)
+    found = frame.groupBy("brickname", FILE_COLUMN).count().collect()
     psf = _brick_psf(experiment)
     names = sorted({r.brickname for r in found})
     return [
         BrickRows(
             name,
             sum(r["count"] for r in found if r.brickname == name),
-            tuple(sorted(r.file for r in found if r.brickname == name)),
+            tuple(sorted(r[FILE_COLUMN] for r in found if r.brickname == name)),
             psf.get(name),
         )
         for name in names
