@@ -1,7 +1,7 @@
-"""Checkpoints: one file that holds all that is needed to score, or to train on as if nothing had happened.
+"""Checkpoints: one file holds all that scoring needs, and what a resumed run needs to go on exactly.
 
-A checkpoint is a dict of tensors and plain values, so that it loads with `weights_only=True`: opening one runs
-no code from it.
+A checkpoint is a dict of tensors and plain values, so that it loads with `weights_only=True`:
+opening one runs no code from it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import torch
 
@@ -48,7 +48,7 @@ def save(path: str | Path, content: dict[str, Any]) -> None:
         raise ValueError(f"a checkpoint has the keys {KEYS}; got {tuple(content)}")
     try:
         with atomic_output(str(path)) as sink:
-            torch.save(content, sink)
+            torch.save(content, cast(IO[bytes], sink))
     except StorageError as error:
         raise CheckpointError(f"{error}. What was under this name before still stands.") from error
 
@@ -66,14 +66,16 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path}: holds more than tensors and plain values, or is damaged; it was not opened, since loading "
-            f"it could run code ({str(error).splitlines()[0]})"
+            f"{path}: holds more than tensors and plain values, or is damaged; it was not opened, since "
+            f"loading it could run code ({str(error).splitlines()[0]})"
         ) from None
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint, perhaps cut off: {error}") from None
     if not isinstance(content, dict) or set(content) != set(KEYS):
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
-        raise CheckpointError(f"{path}: not a checkpoint of this trainer: holds {found}, expected {list(KEYS)}")
+        raise CheckpointError(
+            f"{path}: not a checkpoint of this trainer: holds {found}, expected {list(KEYS)}"
+        )
     if content["format"] != FORMAT:
         raise CheckpointError(f"{path}: format {content['format']}; this code reads format {FORMAT}")
     return content
@@ -110,8 +112,8 @@ def restore_weights(model: Finder, content: dict[str, Any], path: str | Path) ->
     wrong += [k for k in found if k not in own]
     if wrong:
         raise CheckpointError(
-            f"{path}: weights do not fit {model.arch!r}: {len(wrong)} of {len(own)} tensors are missing, extra "
-            f"or of another shape ({', '.join(wrong[:3])}); it says it was trained as "
+            f"{path}: weights do not fit {model.arch!r}: {len(wrong)} of {len(own)} tensors are missing, "
+            f"extra or of another shape ({', '.join(wrong[:3])}); it says it was trained as "
             f"{content['config']['training']['arch']!r}, one of {list(ARCHITECTURES)}"
         )
     model.load_state_dict(found)

@@ -29,7 +29,9 @@ class Finder(nn.Module):
         if arch not in ARCHITECTURES:
             raise KeyError(f"no architecture {arch!r}; there are {', '.join(ARCHITECTURES)}")
         self.arch, self.preprocessing = arch, preprocessing
-        self.backbone, features = ARCHITECTURES[arch](len(preprocessing.bands))
+        backbone, features = ARCHITECTURES[arch](len(preprocessing.bands))
+        # Channels last: convolutions run about 1.5 times as fast.
+        self.backbone = backbone.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         columns = len(preprocessing.meta_cols)
         self.metadata = nn.Sequential(nn.Linear(columns, 32), nn.GELU()) if columns else None
         self.dropout = nn.Dropout(dropout)
@@ -47,7 +49,7 @@ class Finder(nn.Module):
         """
         with torch.autocast(stamps.device.type, enabled=False):
             pixels = normalise(self.preprocessing, stamps, sky_sigma)
-        features = self.backbone(pixels)
+        features = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
         if self.metadata is not None:
             if meta is None:
                 raise ValueError(f"the network takes the columns {self.preprocessing.meta_cols}; none given")
@@ -101,8 +103,8 @@ class _ShieldedBlock(nn.Module):
 def _small_resnet(channels: int) -> tuple[nn.Module, int]:
     """A small residual network of about 200,000 parameters.
 
-    In the spirit of the "shielded" network that searches of this imaging use (Huang et al. 2021, ApJ 909, 27):
-    1x1 convolutions keep the 3x3 ones narrow. Its layers are our own.
+    In the spirit of the "shielded" network of searches of this imaging (Huang et al. 2021, ApJ 909, 27): 1x1
+    convolutions keep the 3x3 ones narrow. Its layers are our own.
     """
     widths, layers, previous = (32, 64, 128), [], 32
     for width in widths:

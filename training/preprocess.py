@@ -88,7 +88,8 @@ def from_dict(values: Mapping[str, Any], where: str) -> Preprocessing:
         raise PreprocessingError(
             f"{where}: norm_method {values['norm_method']!r}; expected one of {list(get_args(NormMethod))}"
         )
-    return Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return Preprocessing(**plain)
 
 
 def check_metadata_columns(names: tuple[str, ...]) -> None:
@@ -147,7 +148,9 @@ def normalise(
     stamps = stamps.float()
     if preprocessing.norm_method == "sky_asinh":
         if sky_sigma is None:
-            raise PreprocessingError("norm_method sky_asinh needs the columns sky_sigma_*, which were not given")
+            raise PreprocessingError(
+                "norm_method sky_asinh needs the columns sky_sigma_*, which were not given"
+            )
         scaled = torch.asinh(stamps / _sky_scale(preprocessing, sky_sigma))
     else:
         centre, spread = _median_mad(_reference_pixels(preprocessing, stamps))
@@ -187,7 +190,7 @@ def _median_mad(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def standardise_metadata(preprocessing: Preprocessing, meta: torch.Tensor) -> torch.Tensor:
-    """Return metadata columns with the training rows' mean 0 and standard deviation 1, (n, column) float32."""
+    """Return metadata columns over the training rows' mean and standard deviation, (n, column) float32."""
     mean = torch.tensor(preprocessing.meta_mean, dtype=torch.float32, device=meta.device)
     std = torch.tensor(preprocessing.meta_std, dtype=torch.float32, device=meta.device)
     return (meta.float() - mean) / std

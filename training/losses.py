@@ -1,0 +1,58 @@
+"""Losses, in float32 from logits whatever the precision around them.
+
+Computed from probabilities in half precision, a focal loss has exactly no gradient for a negative that the
+network is sure is a lens: the example it should learn most from. `logsigmoid` keeps it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import logsigmoid
+
+from darkhaloscope.experiment import Training
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+
+def binary_cross_entropy(logit: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Return -log p of the true class, row by row.
+
+    Args:
+        logit: (n,) any floating type.
+        label: (n,) 0 to 1; a fraction is a soft label.
+
+    Returns:
+        (n,) float32.
+    """
+    with torch.autocast(logit.device.type, enabled=False):
+        logit, label = logit.float(), label.float()
+        return -(label * logsigmoid(logit) + (1 - label) * logsigmoid(-logit))
+
+
+def focal(logit: torch.Tensor, label: torch.Tensor, alpha: float, gamma: float) -> torch.Tensor:
+    """Return the focal loss, -a (1 - p)^gamma log p of the true class, row by row (Lin et al. 2017, eq. 5).
+
+    Args:
+        logit: (n,) any floating type.
+        label: (n,) 0 to 1; a fraction is a soft label.
+        alpha: the factor a of positives; negatives have 1 - alpha.
+        gamma: 0 gives the weighted cross-entropy.
+
+    Returns:
+        (n,) float32.
+    """
+    with torch.autocast(logit.device.type, enabled=False):
+        logit, label = logit.float(), label.float()
+        log_p, log_q = logsigmoid(logit), logsigmoid(-logit)
+        positive = -alpha * torch.exp(gamma * log_q) * log_p
+        negative = -(1 - alpha) * torch.exp(gamma * log_p) * log_q
+        return label * positive + (1 - label) * negative
+
+
+def make_loss(config: Training) -> Loss:
+    """Return the loss that a config names, as a function of (logit, label)."""
+    if config.loss == "focal":
+        return lambda logit, label: focal(logit, label, config.focal_alpha, config.focal_gamma)
+    return binary_cross_entropy

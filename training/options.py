@@ -1,0 +1,185 @@
+"""The trainer's command line: every field of `experiment.Training` is a flag of the same name."""
+
+from __future__ import annotations
+
+import argparse
+import typing
+from pathlib import Path
+
+from darkhaloscope.experiment import ConfigError, Experiment, Training, load
+from training.models import ARCHITECTURES
+from training.preprocess import NormMethod, check_metadata_columns
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEFAULT_EXPERIMENT = REPOSITORY / "experiments" / "smoke.toml"
+
+_DESCRIPTION = """\
+Train a lens finder on packed shards.
+
+An experiment file gives every setting; a flag that is given wins over it. Without any flag this trains on the
+shards that `make smoke-local` made. Ctrl-C or SIGTERM stops after the present step with a checkpoint, and
+--resume goes on from there, to the same bits as if nothing had happened.
+"""
+_EPILOG = """\
+what appears in --out_dir:
+  config.json   the effective settings, and what the data was
+  log.jsonl     one line an epoch: losses, AUROC, tpr at low fpr with intervals, images a second
+  last.pt       the newest checkpoint: --resume starts from it
+  best.pt       the checkpoint with the best --selection_metric: score with it
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the argument parser of training/train.py."""
+    main = argparse.ArgumentParser(
+        prog="train.py",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,  # so that a flag not given does not overrule the experiment file
+    )
+    _add_run(main.add_argument_group("run: what is read and written"))
+    _add_model(main.add_argument_group("model: the network, and what it sees"))
+    _add_data(main.add_argument_group("data: which rows, and how they are shown"))
+    _add_loss(main.add_argument_group("loss and optimiser"))
+    return main
+
+
+def _choices(field: str) -> list[str]:
+    return list(typing.get_args(typing.get_type_hints(Training)[field]))
+
+
+def _add_run(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--experiment", metavar="TOML", help="experiment file (default: smoke.toml)")
+    group.add_argument(
+        "--data", metavar="URL",
+        help="packed shards: the folder with split=train and split=val below it, or stage 4c's output; a "
+        "path or s3:// (default: smoke-out/pack/<variant>/<experiment_id>)",
+    )  # fmt: skip
+    group.add_argument("--out_dir", metavar="DIR", help="(default: smoke-out/training/<name>)")
+    group.add_argument(
+        "--resume", action="store_true",
+        help="go on from last.pt in --out_dir, same settings and data; starts anew where there is none",
+    )  # fmt: skip
+    group.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out_dir")
+    group.add_argument("--seed", type=int, help="of weights, order and orientations")
+    group.add_argument("--device", help="torch device (default: cuda where there is one, else cpu)")
+    group.add_argument(
+        "--num_workers", type=int,
+        help="processes that read shards; each needs a row group of its own. 0 reads in the main process",
+    )  # fmt: skip
+
+
+def _add_model(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--arch", choices=_choices("arch"),
+        help="resnet18: 11 M parameters, generation 1's stem, slow; convnext_tiny: 28 M; small_resnet: "
+        "0.2 M, enough for this imaging",
+    )  # fmt: skip
+    group.add_argument("--dropout", type=float, help="in front of the last layer, 0 to 1")
+    group.add_argument(
+        "--norm_method", choices=_choices("norm_method"),
+        help="sky_asinh: over the sky noise, asinh stretch, colour kept; outer: over median and MAD of an "
+        "outer annulus; full: the same of the whole stamp, which lets the arc set its own scale",
+    )  # fmt: skip
+    group.add_argument("--norm_clip", type=float, help="bound on normalised pixels; 0: none")
+    group.add_argument(
+        "--meta_cols", type=_names, metavar="A,B",
+        help="columns given to the network beside the pixels, as psfsize_r,psfdepth_r; those that know the "
+        "injection are refused",
+    )  # fmt: skip
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.replace(",", " ").split())
+
+
+def _add_data(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--batch_size", type=int, help="rows of a step, at most: steps are equal")
+    group.add_argument(
+        "--augment", action=argparse.BooleanOptionalAction,
+        help="show stamps in a random one of the eight orientations of a square",
+    )  # fmt: skip
+    group.add_argument(
+        "--min_theta_over_psf", type=float, metavar="X",
+        help="leave out rows with theta_E / psfsize_r below X; controls by the injection they would have had, "
+        "so that the filter does not tell the classes apart",
+    )  # fmt: skip
+
+
+def _add_loss(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--loss", choices=_choices("loss"), help="bce: cross-entropy; focal: Lin et al. 2017")
+    group.add_argument("--focal_alpha", type=float, help="focal: weight of positives")
+    group.add_argument("--focal_gamma", type=float, help="focal: how much sure rows are played down")
+    group.add_argument("--epochs", type=int, help="passes over the training rows, at most")
+    group.add_argument("--lr", type=float, help="peak learning rate of AdamW")
+    group.add_argument("--warmup_epochs", type=float, help="linear rise to --lr; a cosine to zero follows")
+    group.add_argument("--weight_decay", type=float, help="of matrices and kernels, not of biases and norms")
+    group.add_argument("--clip_grad_norm", type=float, help="largest norm of a gradient; 0: no bound")
+    group.add_argument("--precision", choices=_choices("precision"), help="of inner layers; losses are fp32")
+    group.add_argument(
+        "--use_bf16",
+        dest="precision",
+        action="store_const",
+        const="bf16",
+        help="the same as --precision bf16",
+    )
+    group.add_argument("--selection_metric", choices=_choices("selection_metric"), help="decides on best.pt")
+    group.add_argument(
+        "--early_stopping_patience", type=int, metavar="N",
+        help="stop after N epochs without a better --selection_metric; 0: never",
+    )  # fmt: skip
+
+
+def experiment_of(args: argparse.Namespace) -> Experiment:
+    """Return the effective experiment: the file's settings with the flags that were given.
+
+    Raises:
+        ConfigError: the file is missing or wrong, or a value is out of range.
+        PreprocessingError: a metadata column that is not allowed.
+    """
+    given = vars(args)
+    fields = typing.get_type_hints(Training)
+    overrides = {f"training.{name}": value for name, value in given.items() if name in fields}
+    if "seed" in given:
+        overrides["seed"] = given["seed"]
+    path = Path(given.get("experiment", DEFAULT_EXPERIMENT))
+    beside_code = REPOSITORY / path
+    experiment = load(beside_code if not path.exists() and beside_code.exists() else path, overrides)
+    check(experiment.training)
+    return experiment
+
+
+def check(config: Training) -> None:
+    """Refuse settings out of range, and metadata columns that know the label.
+
+    Raises:
+        ConfigError: names each setting, its value and what is expected.
+        PreprocessingError: a metadata column that is not allowed; the message lists those that are.
+    """
+    faults = [
+        f"{name} = {getattr(config, name)}; expected {expected}"
+        for name, fine, expected in (
+            ("epochs", config.epochs >= 1, "at least 1"),
+            ("batch_size", config.batch_size >= 2, "at least 2"),
+            ("lr", config.lr > 0, "more than 0"),
+            ("weight_decay", config.weight_decay >= 0, "0 or more"),
+            ("warmup_epochs", config.warmup_epochs >= 0, "0 or more"),
+            ("clip_grad_norm", config.clip_grad_norm >= 0, "0 or more"),
+            ("dropout", 0 <= config.dropout < 1, "0 to below 1"),
+            ("focal_alpha", 0 < config.focal_alpha < 1, "between 0 and 1"),
+            ("focal_gamma", config.focal_gamma >= 0, "0 or more"),
+            ("norm_clip", config.norm_clip >= 0, "0 or more"),
+            ("early_stopping_patience", config.early_stopping_patience >= 0, "0 or more"),
+            ("num_workers", config.num_workers >= 0, "0 or more"),
+        )
+        if not fine
+    ]
+    if faults:
+        raise ConfigError("training: " + "; ".join(faults))
+    check_metadata_columns(config.meta_cols)
+
+
+# The config says what is known without importing torch; the registries must say the same.
+assert set(_choices("arch")) == set(ARCHITECTURES)
+assert set(_choices("norm_method")) == set(typing.get_args(NormMethod))

@@ -1,0 +1,156 @@
+"""What a run leaves to read, and how it is asked to stop."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
+
+from darkhaloscope.storage import replace_file
+
+_EVERY = 16  # losses are looked at this often: each look waits for the device
+
+
+class RunLog:
+    """`log.jsonl`: one JSON object a line, each with `event` and the optimiser step it was written at."""
+
+    def __init__(self, path: Path, keep_to_step: int | None = None) -> None:
+        """Start a log; or continue one, without what a killed run wrote after step `keep_to_step`."""
+        self.path = path
+        kept = [] if keep_to_step is None else [r for r in read_log(path) if r["step"] <= keep_to_step]
+        replace_file(str(path), "".join(json.dumps(r) + "\n" for r in kept).encode())
+
+    def write(self, event: str, step: int, **values: Any) -> None:
+        """Append a record; it is on disk when this returns."""
+        with self.path.open("a") as stream:
+            stream.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a log; a last line that was cut off is left out."""
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return records
+
+
+class StopRequest:
+    """Turns SIGTERM and Ctrl-C into a request to stop after the present step; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+
+class LossMeter:
+    """Mean loss of an epoch, and the guard against NaN.
+
+    Values are fetched from the device once in a while only, since each fetch waits for it; a batch that went
+    wrong is still named.
+    """
+
+    def __init__(self, total: float = 0.0, rows: int = 0) -> None:
+        self.total, self.rows = total, rows
+        self._waiting: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+
+    def add(self, loss: torch.Tensor, gradient_norm: torch.Tensor, task_id: torch.Tensor) -> None:
+        """Take a batch's mean loss, the norm of its gradient, and its ids (n, 16) uint8."""
+        self._waiting.append((loss.detach(), gradient_norm.detach(), task_id))
+        if len(self._waiting) >= _EVERY:
+            self.fetch()
+
+    def fetch(self) -> None:
+        """Bring `total` and `rows` up to date.
+
+        Raises:
+            FloatingPointError: a loss or gradient was NaN or infinite; names the first such batch's rows.
+        """
+        if not self._waiting:
+            return
+        losses, norms, ids = zip(*self._waiting, strict=True)
+        self._waiting = []
+        for loss, norm, task_id in zip(
+            torch.stack(losses).tolist(), torch.stack(norms).tolist(), ids, strict=True
+        ):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                names = ", ".join(bytes(row).hex() for row in task_id.tolist())
+                raise FloatingPointError(
+                    f"loss {loss}, gradient norm {norm}; lower --lr or use --precision fp32; if it comes "
+                    f"back with the same rows, look at these stamps: task_id {names}"
+                )
+            self.total += loss * len(task_id)
+            self.rows += len(task_id)
+
+    @property
+    def mean(self) -> float:
+        """Mean loss of the rows fetched so far."""
+        return self.total / max(self.rows, 1)
+
+
+class Clock:
+    """Images a second, and the share of the time that was spent waiting for data."""
+
+    def __init__(self) -> None:
+        self.rows, self._waited, self._began = 0, 0.0, time.perf_counter()
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the block as waiting."""
+        before = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - before
+
+    def figures(self) -> dict[str, float]:
+        """Return `images_per_s`, `data_wait_share` and `train_seconds` since the beginning."""
+        passed = time.perf_counter() - self._began
+        return {
+            "images_per_s": self.rows / passed,
+            "data_wait_share": self._waited / passed,
+            "train_seconds": passed,
+        }
+
+
+def epoch_line(figures: dict[str, Any], better: bool) -> str:
+    """Return an epoch's figures as one line for people."""
+    rates = ", ".join(
+        f"{name} {figures[name]:.3f} [{figures[name + '_low']:.3f}, {figures[name + '_high']:.3f}]"
+        + (" unresolved" if name in figures["unresolved"] else "")
+        for name in ("auroc", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4")
+    )
+    loss = f"loss {figures['train_loss']:.4f} train {figures['val_loss']:.4f} val"
+    return (
+        f"epoch {figures['epoch']}: {loss}, {rates}, "
+        f"binary_score_frac {figures['binary_score_frac']:.3f} "
+        f"(calibrated {figures['binary_score_frac_calibrated']:.3f}), "
+        f"{figures['images_per_s']:.0f} images/s, {figures['data_wait_share']:.0%} waiting for data{', best so far' if better else ''}"
+    )
