@@ -46,14 +46,14 @@ def steps(out: str, experiment: Experiment) -> list[Step]:
             "train a small network",
             python(
                 str(REPOSITORY / "training" / "train.py"), "--experiment", str(EXPERIMENT),
-                "--data", packed, "--out_dir", trained,
+                "--data", packed, "--out_dir", trained, "--overwrite",
             ),
         ),
         Step(
             "score",
             "score the test split",
             python(
-                "-m", "evaluation.score", "--checkpoint", join(trained, "ckpt_best.pt"), "--data", packed,
+                "-m", "evaluation.score", "--checkpoint", join(trained, "best.pt"), "--data", packed,
                 "--out", scores, "--overwrite",
             ),
         ),

@@ -1,0 +1,146 @@
+"""Real pixels as hosts: galaxies found in the exposed region of a real brick, and ready-cut LRG stamps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, TARGETS, to_batch
+from darkhaloscope.survey.coadds import BrickReader, Cutout
+from darkhaloscope.survey.errors import BrickUnreadable
+from darkhaloscope.survey.photometry import magnitude
+from darkhaloscope.survey.splits import sky_cell
+
+BRICK = "0591m305"
+DETECTION_SIGMA, FAINTEST_R, APERTURE_ARCSEC = 3.0, 23.1, 2.1
+NO_EXTINCTION = 0.0  # neither set comes with E(B-V): hosts and sources are compared as observed
+DES_PSFSIZE_ARCSEC = 1.2  # the DES stamps come without a PSF: a typical DECam size is assumed, and stated
+
+
+def find_galaxies(
+    source: str, corners: tuple[int, int, int, int], psfsize: dict[str, float]
+) -> dict[str, Any]:
+    """Find the galaxies of a brick's exposed region with SEP (Barbary 2016, JOSS 1, 58).
+
+    Args:
+        source: base URL of the release.
+        corners: x0, y0, x1, y1 of the exposed region, 0-based, the last exclusive.
+        psfsize: the survey's PSF size by band, arcsec.
+
+    Returns:
+        Columns of `records.TARGETS`; magnitudes within 2.1 arcsec of the centre.
+    """
+    import sep
+
+    x0, y0, x1, _ = corners
+    with BrickReader(source, BRICK) as brick:
+        cut = brick.cut(x0, y0, x1 - x0)
+        image = np.ascontiguousarray(cut.image, np.float64)
+        sigma = 1 / np.sqrt(np.where(cut.invvar > 0, cut.invvar, 1e-12)).astype(np.float64)
+        found = sep.extract(
+            image[1] - sep.Background(image[1]).back(), DETECTION_SIGMA, err=sigma[1], minarea=9
+        )
+        x, y = found["x"], found["y"]
+        radius = APERTURE_ARCSEC / PIXEL_SCALE_ARCSEC
+        fluxes = {b: sep.sum_circle(image[i], x, y, radius)[0] for i, b in enumerate(BANDS)}
+        keep = np.all([f > 0 for f in fluxes.values()], axis=0)
+        keep &= magnitude(fluxes["r"]) < FAINTEST_R
+        ra, dec = brick.wcs.pixel_to_sky(x[keep] + x0, y[keep] + y0)
+    depth = {b: -2.5 * np.log10(5 * np.median(sigma[i]) * noise_radius(psfsize[b])) + 22.5
+             for i, b in enumerate(BANDS)}  # fmt: skip
+    mags = {b: magnitude(f[keep]) for b, f in fluxes.items()}
+    return targets(np.asarray(ra), np.asarray(dec), BRICK, mags, psfsize, depth)
+
+
+def noise_radius(psfsize: float) -> float:
+    """Return sqrt(Neff): a point source's noise over a pixel's; Neff = 4 pi (psfsize / 2.3548)^2, in pixels."""
+    return float(np.sqrt(4 * np.pi) * psfsize / 2.3548 / PIXEL_SCALE_ARCSEC)
+
+
+def targets(
+    ra: np.ndarray, dec: np.ndarray, brick: str, mags: dict[str, np.ndarray], psfsize: dict[str, float],
+    depth: dict[str, float],
+) -> dict[str, Any]:  # fmt: skip
+    """Return TARGETS columns of galaxies without a catalogue; all are in the split "train"."""
+    n = len(ra)
+    columns: dict[str, Any] = {
+        "host_id": np.arange(n), "ra": ra, "dec": dec, "brickname": [brick] * n, "type": ["SEP"] * n,
+        "sky_cell": sky_cell(ra, dec), "region_split": ["train"] * n, "ebv": np.full(n, NO_EXTINCTION),
+        "mag_w1": np.full(n, np.nan), "mag_dered_w1": np.full(n, np.nan), "psf_source": ["kernel"] * n,
+    }  # fmt: skip
+    columns |= {name: pa.nulls(n, pa.float32()) for name in ("shape_r", "shape_e1", "shape_e2")}
+    for band in BANDS:
+        columns[f"mag_{band}"] = columns[f"mag_dered_{band}"] = mags[band]
+        columns[f"psfsize_{band}"] = np.full(n, psfsize[band])
+        columns[f"psfdepth_{band}"] = np.full(n, depth[band])
+    return columns
+
+
+@dataclass
+class StampBrick:
+    """One ready-cut image as a brick, its host in the middle: what `make_stamps` needs of a brick."""
+
+    brickname: str
+    image: np.ndarray  # (band, y, x) float32, nmgy/pixel
+    sigma: np.ndarray  # (band,) measured sky noise
+
+    @property
+    def wcs(self) -> Any:
+        """Width and height in pixels."""
+        return SimpleNamespace(width=self.image.shape[2], height=self.image.shape[1])
+
+    def sky_to_pixel(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the middle of the image: that is where its galaxy is."""
+        middle = (self.image.shape[1] - 1) / 2
+        return np.full(len(ra), middle), np.full(len(ra), middle)
+
+    def cut(self, x0: int, y0: int, size: int) -> Cutout:
+        """Cut out of the image; inverse variance from the measured sky, no maskbits."""
+        image = self.image[:, y0 : y0 + size, x0 : x0 + size]
+        invvar = np.broadcast_to((self.sigma**-2.0)[:, None, None], image.shape).astype(np.float32)
+        return Cutout(image, invvar, np.zeros((size, size), np.int32), False, 0, 0)
+
+    def psfsize(self, x: float, y: float) -> tuple[np.ndarray, str]:
+        """Refuse: the stamps come without a PSF, so the row's size is used."""
+        raise BrickUnreadable(f"{self.brickname}: the image comes without a PSF size")
+
+
+def sky_sigma(image: np.ndarray) -> np.ndarray:
+    """Return (band,) noise of the outer ring of a stamp: 1.4826 times the median absolute deviation."""
+    y, x = np.indices(image.shape[1:])
+    middle = (image.shape[1] - 1) / 2
+    ring = image[:, np.hypot(y - middle, x - middle) > 0.8 * middle]
+    return 1.4826 * np.median(np.abs(ring - np.median(ring, axis=1, keepdims=True)), axis=1)
+
+
+def des_stamps(path: Path) -> tuple[list[StampBrick], pa.RecordBatch]:
+    """Return the real DES LRG stamps as bricks, and a target for each."""
+    images = np.ascontiguousarray(np.load(path)["image"], np.float32)
+    bricks = [StampBrick(f"{i:04d}p000", image, sky_sigma(image)) for i, image in enumerate(images)]
+    size = dict.fromkeys(BANDS, DES_PSFSIZE_ARCSEC)
+    tables = []
+    for i, brick in enumerate(bricks):
+        y, x = np.indices(brick.image.shape[1:]) - 45.0
+        core = np.hypot(x, y) * PIXEL_SCALE_ARCSEC < APERTURE_ARCSEC
+        mags = {b: magnitude(brick.image[k][core].sum(keepdims=True)) for k, b in enumerate(BANDS)}
+        depth = {
+            b: 22.5 - 2.5 * np.log10(5 * brick.sigma[k] * noise_radius(size[b])) for k, b in enumerate(BANDS)
+        }
+        columns = targets(np.array([i / 10]), np.array([0.0]), brick.brickname, mags, size, depth)
+        tables.append(to_batch(TARGETS, columns | {"host_id": np.array([i])}))
+    return bricks, pa.Table.from_batches(tables).combine_chunks().to_batches()[0]
+
+
+def null_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
+    """Return manifest rows with sources of no light at all: injecting them must change no pixel."""
+    table = pa.Table.from_batches([rows])
+    for band in BANDS:
+        index = table.schema.get_field_index(f"src_mag_{band}")
+        dark = pa.array(np.full(len(table), np.inf))
+        table = table.set_column(index, table.schema.field(index), dark)
+    return table.combine_chunks().to_batches()[0]
