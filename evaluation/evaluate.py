@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.records import SchemaError
+from darkhaloscope.records import SCORES, SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, replace_file
 from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
-from evaluation.scores import Scores, ScoresError, read_scores
+from evaluation.scores import Scores, ScoresError, at_least, read_scores
 from evaluation.strata import COLUMNS, stratify
 from training.metrics import (
     FPR_TARGETS,
@@ -69,6 +70,7 @@ def evaluate(scores: Scores, n_resamples: int = 1_000, seed: int = 0) -> dict[st
         "code_version": code_version(),
         "scores_hash": scores.hash,
         "scored_with": scores.provenance,
+        "selection": scores.selection,
         "n": counts,
         "figures": figures,
         "unresolved": [name for name, figure in figures.items() if not figure["resolved"]],
@@ -167,7 +169,10 @@ def _finite(figure: dict[str, Any]) -> dict[str, Any]:
 def summary(metrics: dict[str, Any]) -> str:
     """Return the figures as lines for a terminal."""
     n = metrics["n"]
-    lines = [f"{n['positives']:,} injections, {n['negatives']:,} controls in {n['sky_cells']} sky cells"]
+    where = f" with {metrics['selection']}" if metrics["selection"] else ""
+    lines = [
+        f"{n['positives']:,} injections, {n['negatives']:,} controls in {n['sky_cells']} sky cells{where}"
+    ]
     for name, f in metrics["figures"].items():
         note = "" if f["resolved"] else "  unresolved"
         lines.append(f"{name:14s} {f['value']:.4f}  [{f['low']:.4f}, {f['high']:.4f}]{note}")
@@ -181,16 +186,38 @@ def parser() -> argparse.ArgumentParser:
     p = argparse.ArgumentParser("python -m evaluation.evaluate", description=__doc__.split("\n\n")[0])
     p.add_argument("--scores", required=True, help="URL of a scores dataset (evaluation.score wrote it)")
     p.add_argument("--out", required=True, help="URL of the folder for metrics.json")
+    p.add_argument(
+        "--minimum",
+        action="append",
+        type=_bound,
+        default=[],
+        metavar="COLUMN=VALUE",
+        help="leave out rows below it, as theta_over_psf=0.5: controls by the injection they would have had; "
+        "may be repeated",
+    )
     p.add_argument("--resamples", type=int, default=1_000, help="resamples of sky cells (default 1000)")
     p.add_argument("--seed", type=int, default=0, help="seed of the resamples")
     return p
+
+
+def _bound(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    numeric = [c.name for c in SCORES.columns if pa.types.is_floating(c.type)]
+    if name not in numeric:
+        raise argparse.ArgumentTypeError(f"{name!r} is no numeric column of the scores; there are {numeric}")
+    try:
+        return name, float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected COLUMN=VALUE, as theta_over_psf=0.5") from None
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
     try:
-        metrics = evaluate(read_scores(arguments.scores, COLUMNS), arguments.resamples, arguments.seed)
+        minimum = dict(arguments.minimum)
+        scores = at_least(read_scores(arguments.scores, (*COLUMNS, *minimum)), minimum)
+        metrics = evaluate(scores, arguments.resamples, arguments.seed)
         replace_file(
             join(arguments.out, METRICS_NAME), json.dumps(metrics, indent=1, allow_nan=False).encode()
         )

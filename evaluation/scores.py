@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Scores:
         columns: the asked-for columns of `records.SCORES`, by name.
         provenance: model and data hashes, split, averaging: the same in every file.
         hash: content hash of the dataset.
+        selection: which rows of it these are; empty: all.
         record: its `_stage_config.json`, empty where there is none.
     """
 
@@ -35,6 +37,7 @@ class Scores:
     provenance: dict[str, Any]
     hash: str
     record: dict[str, Any]
+    selection: str = ""
 
     @property
     def label(self) -> np.ndarray:
@@ -78,6 +81,24 @@ def read_scores(root: str, columns: tuple[str, ...] = ()) -> Scores:
     found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     _check(found, root)
     return Scores(found, json.loads(next(iter(sources))), content_hash(root), read_record(root) or {})
+
+
+def at_least(scores: Scores, minimum: Mapping[str, float]) -> Scores:
+    """Return the rows whose columns are at least these values, in both classes alike.
+
+    Controls have the values of their virtual injection, so that a bound on theta_over_psf or arc_snr does not
+    become a label. A row without a value is left out.
+
+    Raises:
+        ScoresError: a column that was not read.
+    """
+    if unknown := [name for name in minimum if name not in scores.columns]:
+        raise ScoresError(f"no column {unknown} among the scores read: {sorted(scores.columns)}")
+    keep = np.ones(len(scores.logit), bool)
+    for name, least in minimum.items():
+        keep &= scores.columns[name].astype(float) >= least
+    selection = " and ".join(f"{name} >= {least:g}" for name, least in minimum.items())
+    return replace(scores, columns={k: v[keep] for k, v in scores.columns.items()}, selection=selection)
 
 
 def _check(columns: dict[str, np.ndarray], root: str) -> None:

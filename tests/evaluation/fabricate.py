@@ -1,13 +1,26 @@
-"""Fabricated tables with the real schemas: stamps of made-up galaxies, and scores drawn from two normals."""
+"""Fabricated tables with the real schemas: stamps, scores drawn from two normals, a whole workspace."""
 
 import json
 
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.dataset import commit_chunk, write_part
+from darkhaloscope.dataset import commit_chunk, content_hash, write_part
 from darkhaloscope.draws import digest
-from darkhaloscope.records import BANDS, SCORES, STAMP_SIZE, STAMPS, stamp_metadata, to_batch
+from darkhaloscope.experiment import Experiment
+from darkhaloscope.injection.arcs import arc_of
+from darkhaloscope.injection.completeness import completeness_table, count
+from darkhaloscope.records import (
+    BANDS,
+    COMPLETENESS,
+    FAILURES,
+    SCORES,
+    STAMP_SIZE,
+    STAMPS,
+    stamp_metadata,
+    to_batch,
+)
+from evaluation.evaluate import main as evaluate
 
 
 def fabricated_columns(n, seed=0, split="test", n_cells=30):
@@ -37,6 +50,16 @@ def fabricated_columns(n, seed=0, split="test", n_cells=30):
         "cutout_ok": np.ones(n, np.int8),
         "metrics_ok": np.ones(n, np.int8),
         "theta_e_arcsec": rng.uniform(0.5, 2.5, n),
+        "lens_q": rng.uniform(0.6, 0.95, n),
+        "shear": np.full(n, 0.02),
+        "src_x_arcsec": rng.normal(0, 0.15, n),
+        "src_y_arcsec": rng.normal(0, 0.15, n),
+        "src_e": rng.uniform(0, 0.4, n),
+        "src_n": np.ones(n),
+        "src_reff_arcsec": rng.uniform(0.1, 0.25, n),
+        "ebv": np.full(n, 0.03),
+        **{f"src_mag_{b}": rng.uniform(21.5, 23.5, n) for b in BANDS},
+        **{f"fwhm_{b}": rng.uniform(0.8, 1.3, n) for b in BANDS},
         "theta_over_fwhm": rng.uniform(0.3, 2.5, n),
         "arc_snr": rng.lognormal(3, 1, n),
         "host_x": np.full(n, 32.0),
@@ -93,3 +116,84 @@ def drawn_logits(columns, seed=0, separation=2.5):
     rng = np.random.default_rng(seed)
     positive = np.asarray(columns["is_control"]) == 0
     return (rng.normal(size=len(positive)) + separation * positive).astype(np.float32)
+
+
+EXPERIMENT = Experiment("fabricated", "made_up", "train_fabricated", "nothing here was ever observed")
+HOSTILE = "<script>alert('brick')</script> & \"quoted\" ${x} {{ 7 * 6 }}"
+
+
+def write_record(root, stage, counts, inputs):
+    """Write a stage's `_stage_config.json`."""
+    record = {
+        "stage": stage,
+        "state": "done",
+        "hash": digest(stage)[:16],
+        "code_version": "0",
+        "inputs": inputs,
+    }
+    record |= {"experiment": EXPERIMENT.as_dict(), "counts": counts, "seconds": 12.3, "options": {}}
+    root.mkdir(parents=True, exist_ok=True)
+    (root / "_stage_config.json").write_text(json.dumps(record))
+
+
+def epochs(n=6):
+    """Records of a trainer's log."""
+    for i in range(n):
+        rate = 0.8 * (1 - 0.6**i)
+        yield {
+            "event": "epoch", "step": 50 * i, "epoch": i, "train_loss": 0.7 * 0.7**i,
+            "val_loss": 0.7 * 0.75**i + 0.05, "auroc": 0.99 - 0.4 * 0.5**i, "auroc_low": 0.9, "auroc_high": 0.99,
+            "tpr@fpr1e-2": rate,
+            "tpr@fpr1e-2_low": max(rate - 0.1, 0), "tpr@fpr1e-2_high": rate + 0.1, "n_positives": 500,
+            "n_negatives": 500, "unresolved": ["tpr@fpr1e-3", "tpr@fpr1e-4"], "best_epoch": i,
+        }  # fmt: skip
+
+
+def write_workspace(root, n=240):
+    """Write a whole workspace of the smoke run's layout, with a hostile string wherever text is free."""
+    where = {s: root / s / EXPERIMENT.variant / EXPERIMENT.experiment_id
+             for s in ("phase3", "phase4a", "phase4b", "phase4c", "phase4d", "pack")}  # fmt: skip
+    columns = fabricated_columns(n)
+    columns["brickname"][:] = HOSTILE
+    columns["cutout_ok"][:3] = 0
+    blank = np.zeros((n, 3, STAMP_SIZE, STAMP_SIZE), np.float32)
+    cells = {"stamp": [b.tobytes() for b in blank]}
+    rows = to_batch(STAMPS, {**columns, **cells}, stamp_metadata())
+    light = arc_of(rows, EXPERIMENT) * (columns["is_control"] == 0)[:, None, None, None]
+    host = fabricated_pixels({**columns, "is_control": np.ones(n)})
+    write_stamps(where["phase4c"], columns, host + light, "float32")
+    for split in ("train", "val", "test"):
+        write_stamps(where["pack"] / f"split={split}", columns, host + light)
+    table = completeness_table(count(rows, 10.0), 10.0)
+    commit_chunk(
+        str(where["phase4d"]), 0, [write_part(str(where["phase4d"]), 0, 0, [table], COMPLETENESS.arrow())]
+    )
+    failure = {"stage": "4c", "unit": HOSTILE, "rows": 3, "error": "BrickMissing", "reason": HOSTILE}
+    quarantine = str(where["phase4c"] / "quarantine")
+    batch = to_batch(FAILURES, {k: [v] for k, v in failure.items()})
+    commit_chunk(quarantine, 0, [write_part(quarantine, 0, 0, [batch], FAILURES.arrow())])
+    write_record(
+        where["phase3"], "3", {"cuts": {"read": 5_000, "targets": 400}, "sweeps": 2, "failed_sweeps": 0}, {}
+    )
+    write_record(
+        where["phase4a"], "4a", {"targets": 400, "hosts": 120, "rows": n}, {"targets": digest("3")[:16]}
+    )
+    write_record(where["phase4b"], "4b", {"rows": 6, "cached": 5, "reasons": {"0001m001": HOSTILE}},
+                 {"manifest": digest("4a")[:16]})  # fmt: skip
+    write_record(where["phase4c"], "4c", {"rows": n, "ok": n - 3, "failed": 3, "reasons": {HOSTILE: 3}},
+                 {"manifest": digest("4a")[:16], "coadds": digest("4b")[:16]})  # fmt: skip
+    write_record(where["phase4d"], "4d", {"rows": n}, {"stamps": digest("4c")[:16]})
+    write_record(where["pack"], "pack", {"rows": n - 3, "left_out_failed": 3}, {"stamps": digest("4c")[:16]})
+    trained, scored = root / "training" / EXPERIMENT.name, root / "scores" / EXPERIMENT.name
+    trained.mkdir(parents=True)
+    facts = {
+        s: {"content_hash": content_hash(str(where["pack"] / f"split={s}")), "rows": n - 3}
+        for s in ("train", "val")
+    }
+    (trained / "config.json").write_text(json.dumps({"device": "cpu", "parameters": 194_000, "data": facts}))
+    (trained / "log.jsonl").write_text("".join(json.dumps(e) + "\n" for e in epochs()) + '{"event": "ep')
+    made = {k: v[3:] for k, v in columns.items()}
+    write_scores(scored, made, drawn_logits(made))
+    data = content_hash(str(where["pack"] / "split=test"))
+    write_record(scored, "score", {"rows_in": n, "scored": n - 3, "without_stamp": 3}, {"data": data})
+    assert evaluate(["--scores", str(scored), "--out", str(root / "evaluation"), "--resamples", "50"]) == 0

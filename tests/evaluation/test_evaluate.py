@@ -165,6 +165,23 @@ def test_the_command_writes_the_file_and_prints_the_figures(scores_root, tmp_pat
     assert printed.count("unresolved") == 3
 
 
+def test_a_bound_holds_for_both_classes_and_is_recorded(tmp_path, capsys):
+    columns = fabricated_columns(400)
+    columns["theta_over_psf"] = np.linspace(0, 1, 400)
+    columns["theta_over_psf"][300] = np.nan
+    write_scores(tmp_path / "s", columns, drawn_logits(columns))
+    arguments = ["--scores", str(tmp_path / "s"), "--out", str(tmp_path), "--resamples", "5"]
+    assert main([*arguments, "--minimum", "theta_over_psf=0.5", "--minimum", "arc_snr=0"]) == 0
+    result = json.loads((tmp_path / "metrics.json").read_text())
+    assert result["selection"] == "theta_over_psf >= 0.5 and arc_snr >= 0"
+    assert (result["n"]["positives"], result["n"]["negatives"]) == (99, 100)
+    assert "with theta_over_psf >= 0.5" in capsys.readouterr().out
+    for wrong, message in (("theta=1", "no numeric column"), ("arc_snr", "expected COLUMN=VALUE")):
+        with pytest.raises(SystemExit):
+            main([*arguments, "--minimum", wrong])
+        assert message in capsys.readouterr().err
+
+
 def bad_nan(root):
     columns = fabricated_columns(20)
     logit = drawn_logits(columns)

@@ -1,0 +1,246 @@
+"""Draw the page of a run: `python -m evaluation.report RUN`.
+
+Reads what the stages, the trainer and the evaluation left in the workspace RUN and writes
+`RUN/report/index.html`: one page that needs no network, with pictures of injections and controls, the
+figures with their intervals and N, training curves, completeness, row counts, failures, config and hashes.
+Every number comes from a file of the run; a part that is not there is shown as missing, with the command that
+makes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from darkhaloscope.dataset import DatasetError
+from darkhaloscope.experiment import ConfigError
+from darkhaloscope.injection.completeness import AXES
+from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS, SchemaError
+from darkhaloscope.stage import code_version
+from darkhaloscope.storage import StorageError, join, replace_file
+from evaluation import figures
+from evaluation.gallery import choose, pictures, read_narrow
+from evaluation.scores import Scores, ScoresError, read_scores
+from evaluation.workspace import STAGES, Missing, Workspace, WorkspaceError, hash_faults, read_workspace
+
+PAGE_NAME = "report/index.html"
+_EXTREMES = 6  # most lens-like controls, and clearest missed arcs, that are shown
+
+
+def render(workspace: Workspace) -> str:
+    """Return the page as HTML."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.tests["missing"] = lambda value: isinstance(value, Missing)
+    environment.filters |= {
+        "number": number,
+        "percent": percent,
+        "duration": duration,
+        "bin_names": figures.bin_names,
+    }
+    return environment.get_template("report.html.j2").render(page_of(workspace))
+
+
+def page_of(workspace: Workspace) -> dict[str, Any]:
+    """Return what the template shows."""
+    stages, metrics = workspace.stages, workspace.metrics
+    gallery = galleries(workspace)
+    parts = {
+        **{f"stage {name}": record for name, record in stages.items()},
+        "training": workspace.training,
+        "training log": workspace.epochs,
+        "scores": workspace.scoring,
+        "figures": metrics,
+        "completeness": workspace.completeness,
+        "pictures": gallery,
+    }
+    missing = [(name, part.reason) for name, part in parts.items() if isinstance(part, Missing)]
+    return {
+        "experiment": workspace.experiment,
+        "config_hash": workspace.experiment.digest(),
+        "config": list(flatten(workspace.experiment.as_dict())),
+        "code_version": code_version(),
+        "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "missing_parts": missing,
+        "faults": hash_faults(workspace),
+        "hashes": workspace.hashes,
+        "gallery": gallery,
+        "field_arcsec": workspace.experiment.stamps.size * PIXEL_SCALE_ARCSEC,
+        "metrics": metrics,
+        "roc": _chart(metrics, figures.roc),
+        "histogram": _chart(metrics, figures.histogram),
+        "strata": strata(metrics),
+        "completeness": completeness(workspace.completeness),
+        "training": workspace.training,
+        "training_facts": _chart(workspace.training, lambda t: list(flatten(t["data"]))),
+        "curves": _chart(workspace.epochs, figures.training_curves),
+        "epochs": workspace.epochs,
+        "stages": [(name, meaning, stage_card(stages[name])) for name, meaning in STAGES.items()],
+        "scoring": stage_card(workspace.scoring),
+        "failures": workspace.failures,
+    }
+
+
+def _chart(part: Any, draw: Any) -> Any:
+    return part if isinstance(part, Missing) else draw(part)
+
+
+def galleries(workspace: Workspace) -> list[tuple[str, str, list[Any]]] | Missing:
+    """Return (title, what it shows, pictures) of each sheet of stamps."""
+    root, experiment = workspace.place("phase4c"), workspace.experiment
+    try:
+        arcs, controls = choose(read_narrow(root))
+        sheets = [
+            ("Injections", "spread evenly over the ranks of arc SNR, faintest first", arcs),
+            ("Controls", "drawn at random; their arc is virtual and not in the stamp", controls),
+        ]
+        scores = _scores(workspace)
+        logits = (
+            {} if scores is None else dict(zip(scores.columns["task_id"], scores.logit.tolist(), strict=True))
+        )
+        if scores is not None:
+            sheets += extremes(scores, experiment.completeness.snr_threshold)
+        wanted = list(dict.fromkeys(t for _, _, ids in sheets for t in ids))
+        made = {p.facts["task_id"]: p for p in pictures(root, wanted, experiment, logits)}
+    except (DatasetError, SchemaError, ScoresError) as error:
+        return Missing(str(error))
+    return [(title, what, [made[t] for t in ids if t in made]) for title, what, ids in sheets]
+
+
+def _scores(workspace: Workspace) -> Scores | None:
+    if "scores" not in workspace.hashes:
+        return None
+    return read_scores(workspace.scores, ("arc_snr",))
+
+
+def extremes(scores: Scores, snr: float) -> list[tuple[str, str, list[str]]]:
+    """Return the sheets of a model's worst mistakes: most lens-like controls, least lens-like clear arcs."""
+    order, ids = np.argsort(scores.logit, kind="stable"), scores.columns["task_id"]
+    controls = [ids[i] for i in order[::-1] if not scores.label[i]][:_EXTREMES]
+    clear = scores.label & (scores.columns["arc_snr"].astype(float) >= snr)
+    arcs = [ids[i] for i in order if clear[i]][:_EXTREMES]
+    return [
+        ("Most lens-like controls", "highest logits among the controls of the test split", controls),
+        ("Least lens-like arcs", f"lowest logits among the test split's arcs of SNR {snr:g} or more", arcs),
+    ]
+
+
+def strata(metrics: dict[str, Any] | Missing) -> list[tuple[str, dict[str, Any], str]] | Missing:
+    """Return (axis, its figures, chart) for each axis of the strata."""
+    if isinstance(metrics, Missing):
+        return metrics
+    return [
+        (axis, s, figures.stratum(s["bins"], f"{axis} ({s['unit']})" if s["unit"] else axis))
+        for axis, s in metrics["strata"].items()
+    ]
+
+
+def completeness(rows: list[dict[str, Any]] | Missing) -> list[tuple[str, str, str, list[Any]]] | Missing:
+    """Return (axis, meaning, chart, rows) for each axis of stage 4d's table."""
+    if isinstance(rows, Missing):
+        return rows
+    columns = {c.name: c for c in STAMPS.columns}
+    made = []
+    for axis in AXES:
+        bins, column = [r for r in rows if r["axis"] == axis], columns[axis]
+        label = f"{axis} ({column.unit})" if column.unit else axis
+        made.append((axis, column.meaning, figures.completeness(bins, label), bins))
+    return made
+
+
+def stage_card(record: dict[str, Any] | Missing) -> dict[str, Any] | Missing:
+    """Return a stage's record as the page shows it: counts flattened, failure reasons apart."""
+    if isinstance(record, Missing):
+        return record
+    counts = dict(record.get("counts", {}))
+    reasons = counts.pop("reasons", {})
+    return {
+        "state": record["state"],
+        "hash": record["hash"],
+        "inputs": record["inputs"],
+        "seconds": record.get("seconds"),
+        "code_version": record["code_version"],
+        "counts": list(flatten(counts)),
+        "reasons": sorted(reasons.items(), key=str),
+    }
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of nested dicts."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else value
+
+
+def number(value: Any) -> str:
+    """Write a value for people: thousands separated, floats to four significant digits, None as a dash."""
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def percent(value: float | None) -> str:
+    """Write a rate as a percentage with a digit that small rates keep."""
+    if value is None:
+        return "–"
+    return f"{100 * value:.1f} %" if value == 0 or value >= 0.01 else f"{100 * value:.2g} %"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time."""
+    if seconds is None:
+        return "–"
+    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    p = argparse.ArgumentParser("python -m evaluation.report", description=__doc__.split("\n\n")[0])
+    p.add_argument("run", help="workspace of a run, such as smoke-out")
+    p.add_argument("--experiment-id", help="which experiment, where the workspace holds several")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    arguments = parser().parse_args(argv)
+    try:
+        workspace = read_workspace(arguments.run, arguments.experiment_id)
+        page = join(arguments.run, PAGE_NAME)
+        replace_file(page, render(workspace).encode())
+    except (
+        ConfigError,
+        DatasetError,
+        SchemaError,
+        StorageError,
+        WorkspaceError,
+        json.JSONDecodeError,
+    ) as error:
+        print(f"report: {error}", file=sys.stderr)
+        return 1
+    print(f"-> {page}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
