@@ -152,5 +152,6 @@ def epoch_line(figures: dict[str, Any], better: bool) -> str:
         f"epoch {figures['epoch']}: {loss}, {rates}, "
         f"binary_score_frac {figures['binary_score_frac']:.3f} "
         f"(calibrated {figures['binary_score_frac_calibrated']:.3f}), "
-        f"{figures['images_per_s']:.0f} images/s, {figures['data_wait_share']:.0%} waiting for data{', best so far' if better else ''}"
+        f"{figures['images_per_s']:.0f} images/s, {figures['data_wait_share']:.0%} waiting for data"
+        + (", best so far" if better else "")
     )
