@@ -6,90 +6,135 @@ import numpy as np
 
 from .fastmath import F32
 from .jit import njit
-from .panels import BLOCK, N_ORDER, ORDERS, choose_sersic, place_rays, spread
-from .rays import sersic_rays
+from .panels import N_ORDER, ORDERS, choose_image, choose_sersic
+from .rays import image_rays, sersic_rays
+from .spread import place_rays, spread, spread_singles
 
-MAX_LEVEL = 20  # halvings of a cell; tolerance stops the splitting long before
-ORDER_ARRAY = np.array(ORDERS, np.int64)
+BLOCK = 4  # the first look is at blocks of 4 x 4 cells
+MAX_LEVEL = 20  # halvings of a cell; the tolerance stops the splitting long before
+FAR_NODES, FAR_WEIGHTS = (0.5 * v for v in np.polynomial.legendre.leggauss(8))  # on [-1/2, 1/2]
+FAR_LOG = 3.0  # the far field reaches exp(3) times the lattice's half width
 
 
 @njit
-def light_on_lattice(rows, lattice, border, tolerance, nodes, weights, orders, n_rays):  # type: ignore[no-untyped-def]
+def _append_children(x, y, edge, parts, limit_x, limit_y, to_x, to_y, count):  # type: ignore[no-untyped-def]
+    """Append the ``parts x parts`` squares of edge ``edge`` inside a square; returns the new count."""
+    for j in range(parts):
+        for i in range(parts):
+            cx, cy = x + F32(i) * edge, y + F32(j) * edge
+            if count < to_x.size and cx < limit_x and cy < limit_y:
+                to_x[count], to_y[count] = cx, cy
+                count += 1
+    return count
+
+
+@njit
+def _far_flux(c, low_x, high_x, low_y, high_y, xs, ys, out):  # type: ignore[no-untyped-def]
+    """Flux of a Sersic source outside the lattice's light region, by a product rule on growing squares."""
+    half_x, half_y = 0.5 * (high_x - low_x), 0.5 * (high_y - low_y)
+    mid_x, mid_y = low_x + half_x, low_y + half_y
+    m, total = FAR_NODES.size, 0.0
+    for j in range(m):
+        growth = np.exp(FAR_LOG * (FAR_NODES[j] + 0.5))
+        n = 0
+        for i in range(m):
+            t = 2.0 * FAR_NODES[i]
+            for side in (-1.0, 1.0):
+                xs[n], ys[n] = F32(mid_x + side * growth * half_x), F32(mid_y + t * growth * half_y)
+                xs[n + 1], ys[n + 1] = F32(mid_x + t * growth * half_x), F32(mid_y + side * growth * half_y)
+                n += 2
+        sersic_rays(xs, ys, n, c, out)
+        for k in range(n):
+            area = 2.0 * FAR_WEIGHTS[k // 4] * FAR_WEIGHTS[j] * FAR_LOG * growth * growth * half_x * half_y
+            total += area * out[k]
+    return total
+
+
+@njit
+def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, tolerance, far, n_rays):  # type: ignore[no-untyped-def]
     """Spread every row's unit-flux lensed source on its lattice.
 
     Args:
         rows: (n, N_CONST) float32 constants.
+        images: (m, y, x) float32 image sources with a border of zeros, or (0, 0, 0).
+        envelopes: (m, k) float32, see :func:`panels.choose_image`.
+        image_of: (n,) the image of each row, -1 for a Sersic source.
         lattice: (n, ny, nx) float32, zeros; filled.
-        border: lattice points at each edge that get no rays of their own (at least 1).
+        border: first lattice point (both axes) with rays of its own, at least 2.
+        stop: lattice points (y, x) at which they end, at most the lattice's size less 2.
         tolerance: error allowed to one panel, of the source's flux.
-        nodes: Gauss-Legendre nodes on [0, 1], (order, 6).
-        weights: their weights.
-        orders: nodes per axis of each order.
-        n_rays: (n,) int64, filled with the number of rays used.
+        far: (n,) float64, filled with the flux outside the region that has rays.
+        n_rays: (n,) int64, filled with the number of rays and panel estimates.
     """
     ny, nx = lattice.shape[1], lattice.shape[2]
-    cells_y, cells_x = ny - 2 * border - 1, nx - 2 * border - 1
-    room = cells_y * cells_x + 4096
+    limit_x, limit_y = F32(stop[1]), F32(stop[0])
+    room = nx * ny + 4096
     todo_x, todo_y = np.empty(room, np.float32), np.empty(room, np.float32)
     next_x, next_y = np.empty(room, np.float32), np.empty(room, np.float32)
-    mid_x, mid_y = np.empty(room, np.float32), np.empty(room, np.float32)
-    code, value = np.empty(room, np.int32), np.empty(room, np.float32)
+    code = np.empty(room, np.float32)
     list_x, list_y = np.empty((N_ORDER, room), np.float32), np.empty((N_ORDER, room), np.float32)
-    count = np.empty(N_ORDER, np.int64)
-    n_buffer = room * 4
-    xs, ys, out = np.empty(n_buffer, np.float32), np.empty(n_buffer, np.float32), np.empty(n_buffer, np.float32)
-    wx, wy, corner = np.empty((6, 4), np.float32), np.empty((6, 4), np.float32), np.empty((4, 4), np.float32)
+    xs, ys, out = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
+    single, across = np.zeros((ny, nx), np.float32), np.zeros((ny, nx), np.float32)
+    wx, wy = np.empty((6, 4), np.float32), np.empty((6, 4), np.float32)
+    count = np.zeros(N_ORDER, np.int64)
 
     for row in range(rows.shape[0]):
-        c, plane = rows[row], lattice[row]
-        rays = 0
-        n_todo = 0
-        for j in range(0, cells_y, BLOCK):
-            for i in range(0, cells_x, BLOCK):
-                todo_x[n_todo], todo_y[n_todo] = F32(border + i), F32(border + j)
+        c, plane, image = rows[row], lattice[row], image_of[row]
+        rays, n_todo, size = 0, 0, F32(BLOCK)
+        count[:] = 0
+        for j in range(border, stop[0], BLOCK):
+            for i in range(border, stop[1], BLOCK):
+                todo_x[n_todo], todo_y[n_todo] = F32(i), F32(j)
                 n_todo += 1
-        size = F32(BLOCK)
         for level in range(MAX_LEVEL):
-            half = F32(0.5) * size
             for p in range(n_todo):
-                mid_x[p], mid_y[p] = todo_x[p] + half, todo_y[p] + half
-            choose_sersic(mid_x, mid_y, n_todo, size, c, tolerance, code, value)
-            parts = BLOCK if level == 0 else 2
-            child = size / F32(parts)
-            count[:] = 0
+                xs[p], ys[p] = todo_x[p] + F32(0.5) * size, todo_y[p] + F32(0.5) * size
+            parts = F32(BLOCK) if level == 0 else F32(1.0)
+            if image < 0:
+                choose_sersic(xs, ys, n_todo, size, parts, c, tolerance, code)
+            else:
+                choose_image(xs, ys, n_todo, size, parts, c, envelopes[image], tolerance, code)
+            rays += n_todo
             n_next = 0
             for p in range(n_todo):
-                k = code[p]
+                k, x, y = int(code[p]), todo_x[p], todo_y[p]
                 if k < 0:
                     continue
-                if k == N_ORDER or level == 0:
-                    for j in range(parts):
-                        for i in range(parts):
-                            x, y = todo_x[p] + F32(i) * child, todo_y[p] + F32(j) * child
-                            if n_next < room and x < cells_x + border and y < cells_y + border:
-                                next_x[n_next], next_y[n_next] = x, y
-                                n_next += 1
+                if level == 0 and k == 0:
+                    count[0] = _append_children(
+                        x, y, F32(1.0), BLOCK, limit_x, limit_y, list_x[0], list_y[0], count[0]
+                    )
+                elif level == 0:
+                    n_next = _append_children(x, y, F32(1.0), BLOCK, limit_x, limit_y, next_x, next_y, n_next)
+                elif k == N_ORDER:
+                    n_next = _append_children(x, y, F32(0.5) * size, 2, limit_x, limit_y, next_x, next_y, n_next)
                 else:
-                    q = count[k]
-                    list_x[k, q], list_y[k, q] = todo_x[p], todo_y[p]
-                    if k == 0:
-                        out[q] = value[p]
-                    count[k] = q + 1
-            spread(list_x[0], list_y[0], count[0], size, 0, 1, out, nodes, weights, plane, wx, wy, corner)
-            rays += n_todo
-            for k in range(1, N_ORDER):
-                m = orders[k]
-                chunk = n_buffer // (m * m)
-                for start in range(0, count[k], chunk):
-                    stop = min(start + chunk, count[k])
-                    px, py, n = list_x[k, start:stop], list_y[k, start:stop], stop - start
-                    place_rays(px, py, n, size, k, m, nodes, xs, ys)
-                    sersic_rays(xs, ys, n * m * m, c, out)
-                    spread(px, py, n, size, k, m, out, nodes, weights, plane, wx, wy, corner)
-                    rays += n * m * m
-            if n_next == 0:
-                break
+                    list_x[k, count[k]], list_y[k, count[k]] = x, y
+                    count[k] += 1
+            if level > 0:
+                for k in range(N_ORDER):
+                    chunk = room // (ORDERS[k] * ORDERS[k])
+                    for start in range(0, count[k], chunk):
+                        end = min(start + chunk, count[k])
+                        px, py, n = list_x[k, start:end], list_y[k, start:end], end - start
+                        n_ray = place_rays(px, py, n, size, k, xs, ys)
+                        if image < 0:
+                            sersic_rays(xs, ys, n_ray, c, out)
+                        else:
+                            image_rays(xs, ys, n_ray, c, images[image], out)
+                        rays += n_ray
+                        if k == 0 and level == 1:
+                            for p in range(n):
+                                single[int(ys[p]), int(xs[p])] = out[p]
+                        else:
+                            spread(px, py, n, size, k, out, plane, wx, wy)
+                if level == 1:
+                    spread_singles(single, plane, across)
+                count[:] = 0
+                if n_next == 0:
+                    break
             todo_x, next_x = next_x, todo_x
             todo_y, next_y = next_y, todo_y
-            n_todo, size = n_next, child
+            n_todo, size = n_next, F32(1.0) if level == 0 else F32(0.5) * size
+        far[row] = _far_flux(c, border, limit_x, border, limit_y, xs, ys, out) if image < 0 else 0.0
         n_rays[row] = rays

@@ -37,28 +37,38 @@ ATAN = _fit(_atan_ratio, 0.0, HIGHEST, 7)
 ATANH = _fit(_atanh_ratio, 0.0, HIGHEST, 9)
 EXP2 = _fit(np.exp2, 0.0, 1.0, 5)
 LOG2 = _fit(lambda m: np.log2(m) / (m - 1.0 + 1e-30), 0.70710678, 1.41421357, 7)
-ONE, HALF, BIAS = F32(1.0), F32(0.5), np.int32(127)
-SQRT_HALF_BITS = np.int32(0x3F3504F3)
+ONE = F32(1.0)
+SQRT_HALF_BITS = 0x3F3504F3
+
+# Bit tricks are intrinsics on 32-bit integers: numba's own integers are 64 bits wide and would halve the
+# number of rays in a vector register.
 
 
 @intrinsic
-def _bits(typingctx, x):  # type: ignore[no-untyped-def]
-    """The float32's bits as int32."""
+def _split(typingctx, x):  # type: ignore[no-untyped-def]
+    """Exponent (as float32) and mantissa in [sqrt(1/2), sqrt(2)) of a positive, normal float32."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.bitcast(args[0], ir.IntType(32))
+        i32, f32 = ir.IntType(32), ir.FloatType()
+        bits = builder.bitcast(args[0], i32)
+        exponent = builder.ashr(builder.sub(bits, i32(SQRT_HALF_BITS)), i32(23))
+        mantissa = builder.bitcast(builder.sub(bits, builder.shl(exponent, i32(23))), f32)
+        pair = (builder.sitofp(exponent, f32), mantissa)
+        return context.make_tuple(builder, signature.return_type, pair)
 
-    return types.int32(types.float32), codegen
+    return types.UniTuple(types.float32, 2)(types.float32), codegen
 
 
 @intrinsic
-def _float(typingctx, x):  # type: ignore[no-untyped-def]
-    """The int32's bits as float32."""
+def _power_of_two(typingctx, whole):  # type: ignore[no-untyped-def]
+    """``2**whole`` of an integral float32 in [-126, 126]."""
 
     def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
-        return builder.bitcast(args[0], ir.FloatType())
+        i32 = ir.IntType(32)
+        exponent = builder.add(builder.fptosi(args[0], i32), i32(127))
+        return builder.bitcast(builder.shl(exponent, i32(23)), ir.FloatType())
 
-    return types.float32(types.int32), codegen
+    return types.float32(types.float32), codegen
 
 
 @inline
@@ -90,18 +100,16 @@ def exp2(x):  # type: ignore[no-untyped-def]
     c = EXP2
     f2 = f * f
     poly = (c[0] + c[1] * f) + f2 * ((c[2] + c[3] * f) + f2 * (c[4] + c[5] * f))
-    return poly * _float((np.int32(whole) + BIAS) << np.int32(23))
+    return poly * _power_of_two(whole)
 
 
 @inline
 def log2(x):  # type: ignore[no-untyped-def]
     """Base-2 logarithm of a positive, normal float32."""
-    bits = _bits(x)
-    exponent = (bits - SQRT_HALF_BITS) >> np.int32(23)
-    m = _float(bits - (exponent << np.int32(23)))
+    exponent, m = _split(x)
     t = m - ONE
     c = LOG2
     m2 = m * m
     low = (c[0] + c[1] * m) + m2 * (c[2] + c[3] * m)
     poly = low + (m2 * m2) * ((c[4] + c[5] * m) + m2 * (c[6] + c[7] * m))
-    return F32(exponent) + t * poly
+    return exponent + t * poly

@@ -1,30 +1,54 @@
-"""Numba compilation, cached where one can write: also for a read-only install."""
+"""Numba compilation, cached where one can write (also for a read-only install) and never stale.
+
+Numba looks only at a function's own file to see whether its cached code is current, not at the files of the
+functions it calls; so the cache folder carries a digest of all of this package's sources.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 
+PACKAGE = Path(__file__).parent
 
-def _cache_directory() -> str:
-    """A writable folder for compiled code: NUMBA_CACHE_DIR, else beside the package, else per user in tmp."""
+
+def cache_directory(package: Path = PACKAGE) -> Path:
+    """Folder for compiled code: under NUMBA_CACHE_DIR, else beside the package, else the user's in tmp."""
+    digest = hashlib.sha256()
+    for source in sorted(package.glob("*.py")):
+        digest.update(source.read_bytes())
+    name = f"numba-{digest.hexdigest()[:16]}"
     if os.environ.get("NUMBA_CACHE_DIR"):
-        return os.environ["NUMBA_CACHE_DIR"]
-    beside = Path(__file__).parent / "__pycache__"
-    if os.access(beside if beside.exists() else beside.parent, os.W_OK):
-        return ""  # numba's own default
-    return str(Path(tempfile.gettempdir()) / f"darkhaloscope-numba-{os.getuid()}")
+        return Path(os.environ["NUMBA_CACHE_DIR"]) / name
+    beside = package / "__pycache__"
+    if os.access(beside if beside.exists() else package, os.W_OK):
+        return beside / name
+    return Path(tempfile.gettempdir()) / f"darkhaloscope-{os.getuid()}" / name
 
 
-if not numba.config.CACHE_DIR:
-    numba.config.CACHE_DIR = _cache_directory()
+CACHE = str(cache_directory())
 
-# nnan/ninf are left out: a non-finite ray must stay visible. Contraction is what makes targets differ in the
-# last bit; the target is recorded with the data.
+# No "nnan" and "ninf": a ray that is not finite must stay visible. "contract" (fused multiply-add) is why
+# CPU targets differ in the last bits; the target is recorded with the data.
 FAST = {"contract", "arcp", "afn", "nsz", "reassoc"}
 
-njit = numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True)
-inline = numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True, inline="always")
+
+def _compiler(**options: Any) -> Callable[[Any], Any]:
+    def compiler(function: Any) -> Any:
+        previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, CACHE
+        try:
+            return numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True, **options)(function)
+        finally:
+            numba.config.CACHE_DIR = previous
+
+    return compiler
+
+
+njit = _compiler()
+inline = _compiler(inline="always")

@@ -21,6 +21,7 @@ Array = NDArray[np.float64]
 Model = Literal["gaussian", "moffat"]
 Kind = Literal["gaussian", "moffat", "kernel"]
 
+MIN_FWHM_PIXELS = 1.8  # below this the lattice of one point per pixel is too coarse
 SIGMA_TO_FWHM = 2.0 * np.sqrt(2.0 * np.log(2.0))  # 2.3548
 
 
@@ -164,6 +165,47 @@ class Psf:
         if self.kind == "kernel":
             return self
         return Psf(self.kind, self.fwhm_arcsec[rows], self.beta[rows] if len(self.beta) else self.beta)
+
+    def for_rows(self, n: int, n_band: int, shape: tuple[int, int]) -> Psf:
+        """This PSF with n rows, after checking that it fits n rows, the bands and the stamp.
+
+        Raises:
+            ValueError: if the numbers of rows or bands differ, or a kernel is wider than the stamp.
+        """
+        if self.n_band != n_band:
+            raise ValueError(f"the PSF has {self.n_band} bands, the scene's flux has {n_band}")
+        if self.kernel is not None:
+            if self.kernel.shape[1] > shape[0] or self.kernel.shape[2] > shape[1]:
+                raise ValueError(f"PSF kernel of {self.kernel.shape[1:]} pixels is wider than the stamp {shape}")
+            return self
+        if len(self.fwhm_arcsec) == 1 and n != 1:
+            return Psf(self.kind, np.repeat(self.fwhm_arcsec, n, 0), np.repeat(self.beta, n))
+        if len(self.fwhm_arcsec) != n:
+            raise ValueError(f"the PSF has {len(self.fwhm_arcsec)} rows, the scene has {n}; expected as many, or one")
+        return self
+
+    def why_not(self, n: int, pixel_scale: float, shape: tuple[int, int]) -> tuple[str, ...]:
+        """Why each of n rows cannot be rendered with its PSF; "" where it can."""
+        reasons = [""] * n
+        if self.kernel is not None:
+            return tuple(reasons)
+        low, high = MIN_FWHM_PIXELS * pixel_scale, min(shape) * pixel_scale
+        bad = ~((self.fwhm_arcsec >= low) & (self.fwhm_arcsec <= high)).all(1)
+        for row in np.flatnonzero(bad):
+            found = self.fwhm_arcsec[row].tolist()
+            reasons[row] = f"row {row}: fwhm_arcsec is {found}, expected in [{low:.3g}, {high:.3g}]"
+        for row in np.flatnonzero(~((self.beta > 1.0) & (self.beta <= 20.0))):
+            reasons[row] = f"row {row}: beta is {self.beta[row]}, expected in (1, 20]"
+        return tuple(reasons)
+
+    def reach(self, n: int, fraction: float, pixel_scale: float) -> Array:
+        """Pixels (n,) at which each row's widest PSF has fallen to ``fraction`` of its peak; kernels: their half."""
+        if self.kernel is not None:
+            return np.full(n, max(self.kernel.shape[1:]) // 2, float)
+        widest = np.nan_to_num(self.fwhm_arcsec).max(1, initial=0.0) / pixel_scale
+        if self.kind == "gaussian":
+            return widest / SIGMA_TO_FWHM * np.sqrt(-2.0 * np.log(fraction))
+        return moffat_alpha(widest, self.beta) * np.sqrt(fraction ** (-1.0 / self.beta) - 1.0)
 
     @staticmethod
     def gaussian(fwhm_arcsec: ArrayLike) -> Psf:

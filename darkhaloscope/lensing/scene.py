@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .pixelised import SourceImages
+
 Array = NDArray[np.float64]
+Rows = Any  # (n,) float64 once made; scalars and lists are accepted
 
 # Closed intervals outside which a row is refused, with its reason: what the renderer is tested for.
 LIMITS: dict[str, tuple[float, float]] = {
@@ -18,6 +22,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "src_q": (0.05, 1.0),
     "src_n": (0.3, 8.0),
 }
+SERSIC_ONLY = ("src_reff_arcsec", "src_q", "src_n")
 
 
 @dataclass(frozen=True)
@@ -27,33 +32,33 @@ class Scene:
     ``theta_e_arcsec = 0`` and ``shear = 0`` is an unlensed galaxy at ``src_x_arcsec, src_y_arcsec``.
     """
 
-    x_lens: Array
+    x_lens: Rows
     """Deflector centre along x, stamp pixels, 0-based, pixel centres at integers."""
-    y_lens: Array
+    y_lens: Rows
     """Deflector centre along y."""
-    theta_e_arcsec: Array
+    theta_e_arcsec: Rows
     """Circularised Einstein radius, arcsec; 0 for no lens."""
-    lens_q: Array
+    lens_q: Rows
     """Axis ratio of the SIE, 0.2 to 1."""
-    lens_phi_rad: Array
+    lens_phi_rad: Rows
     """Angle of its major axis from +x, counter-clockwise."""
-    shear: Array
+    shear: Rows
     """External shear."""
-    shear_phi_rad: Array
+    shear_phi_rad: Rows
     """Angle of the shear."""
-    src_x_arcsec: Array
+    src_x_arcsec: Rows
     """Source centre relative to the deflector, arcsec along the stamp's x."""
-    src_y_arcsec: Array
+    src_y_arcsec: Rows
     """Source centre relative to the deflector, arcsec along the stamp's y."""
-    src_reff_arcsec: Array
+    src_reff_arcsec: Rows
     """Half-light radius of the product-averaged axis, arcsec."""
-    src_q: Array
+    src_q: Rows
     """Axis ratio of the source."""
-    src_phi_rad: Array
+    src_phi_rad: Rows
     """Angle of the source's major axis (of a pixelised source: its rotation)."""
-    src_n: Array
+    src_n: Rows
     """Sersic index."""
-    flux: Array
+    flux: Rows
     """(n, band) total unlensed flux over the whole plane, nmgy."""
 
     def __post_init__(self) -> None:
@@ -84,22 +89,26 @@ class Scene:
         return Scene(**{f.name: getattr(self, f.name)[rows] for f in fields(self)})
 
 
-def check_scene(scene: Scene) -> tuple[str, ...]:
+def check_scene(scene: Scene, sources: SourceImages | None = None) -> tuple[str, ...]:
     """Why each row cannot be rendered; "" where it can.
 
     Args:
         scene: the batch.
+        sources: its image sources; their rows' Sersic parameters are not looked at.
 
     Returns:
         One string per row, naming the row, the first bad parameter, what was found and what is expected.
     """
-    reasons = [""] * len(scene)
+    reasons = [""] * len(scene) if sources is None else list(sources.why_not())
+    is_image = np.zeros(len(scene), bool) if sources is None else np.asarray(sources.index) >= 0
     for field in fields(scene):
         value = getattr(scene, field.name)
         low, high = LIMITS.get(field.name, (-np.inf, np.inf))
         bad = ~(np.isfinite(value) & (value >= low) & (value <= high))
-        rows = np.flatnonzero(bad.any(axis=1) if bad.ndim == 2 else bad)
-        for row in rows:
+        bad = bad.any(axis=1) if bad.ndim == 2 else bad
+        if field.name in SERSIC_ONLY:
+            bad = bad & ~is_image
+        for row in np.flatnonzero(bad):
             reasons[row] = reasons[row] or (
                 f"row {row}: {field.name} is {value[row].tolist()}, expected finite"
                 + (f" and in [{low:g}, {high:g}]" if np.isfinite(high) else "")
