@@ -98,8 +98,14 @@ def count_bricks(
 
 
 def _brick_psf(experiment: Experiment) -> dict[str, dict[str, float]]:
-    """Return the brick table's PSF sizes, the fall-back where a brick has no psfsize map."""
-    table = read_brick_table(join(experiment.survey.source, experiment.survey.bricks_table))
+    """Return the brick table's PSF sizes, the fall-back where a brick has no psfsize map.
+
+    Nothing where the source has no such table: rows then fall back to their catalogue's, and say so.
+    """
+    try:
+        table = read_brick_table(join(experiment.survey.source, experiment.survey.bricks_table))
+    except FileNotFoundError:
+        return {}
     names = [f"psfsize_{b}" for b in experiment.survey.bands]
     rows = zip(table.columns["brickname"].tolist(), *(table.columns[n].tolist() for n in names), strict=True)
     return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}

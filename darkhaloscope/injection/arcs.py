@@ -6,8 +6,10 @@ A stamp row holds all that its arc depends on (parameters, host position and PSF
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +59,7 @@ def render_rows(
     done = render(scene_of(columns), psf_of(fwhm, experiment, kernels), (size, size), PIXEL_SCALE_ARCSEC)
     # The renderer counts rows within its batch; a row's reason must not depend on its neighbours.
     reasons = tuple(re.sub(r"^row \d+: ", "", reason) for reason in done.reason)
-    return Rendered(done.image, done.magnification, done.ok, reasons)
+    return replace(done, reason=reasons)
 
 
 def arc_of(
