@@ -85,6 +85,22 @@ def test_a_file_beyond_the_limit_is_refused(web, plane, tmp_path):
         assert not (tmp_path / "copy").exists()
 
 
+def test_a_copy_shorter_than_the_source_states_is_refused_though_the_client_is_content(tmp_path, monkeypatch):
+    class ShortFilesystem:
+        calls = 0
+
+        def get_file(self, path, target, callback):
+            ShortFilesystem.calls += 1
+            callback.set_size(100)
+            with open(target, "wb") as stream:  # noqa: PTH123
+                stream.write(b"x" * 60)
+
+    monkeypatch.setattr("darkhaloscope.survey.files.filesystem", lambda url: (ShortFilesystem(), url))
+    with pytest.raises(TransferFailed, match=r"s3://b/k: 60 bytes arrived, the source states 100"):
+        copy_to_local("s3://b/k", tmp_path / "copy", pause_s=0.0)
+    assert ShortFilesystem.calls == 2 and not (tmp_path / "copy").exists()
+
+
 def test_a_full_disk_is_not_blamed_on_the_source(plane, tmp_path, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
