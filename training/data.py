@@ -282,4 +282,6 @@ def make_loader(stream: StampStream, num_workers: int, pin_memory: bool = False)
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=_PREFETCH if num_workers else None,
+        # Its own: a loader without one draws from torch's, and a resumed run would drop out other features.
+        generator=torch.Generator().manual_seed(stream.seed),
     )
