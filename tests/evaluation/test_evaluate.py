@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from darkhaloscope.records import SCORES
-from evaluation.bootstrap import resample_cells
+from evaluation.bootstrap import _cell_counts, resample_cells
 from evaluation.evaluate import evaluate, main
 from evaluation.scores import ScoresError, read_scores
 from evaluation.strata import AXES, COLUMNS, stratify
@@ -100,6 +100,21 @@ def test_resampled_rows_agree_with_the_analytic_interval_and_repeat_exactly():
     np.testing.assert_allclose(
         np.ravel(runs[0].interval()), auroc_interval(roc_curve(logit, label)), atol=0.003
     )
+
+
+def test_a_resample_is_the_rows_of_the_drawn_cells_repeated():
+    rng = np.random.default_rng(5)
+    cell, label = rng.integers(100, 112, 300), rng.integers(0, 2, 300)
+    logit = (rng.normal(size=300) + label + (cell - 106) / 4).round(1)
+
+    def statistic(roc):
+        return np.array([auroc(roc), roc.n_positives, roc.n_negatives, roc.tpr[roc.at_fpr(0.1)]])
+
+    found = resample_cells(logit, label, cell, statistic, 20, seed=3).values
+    cells = np.unique(cell)
+    for values, counts in zip(found, _cell_counts(len(cells), 20, 3), strict=True):
+        rows = np.repeat(np.arange(300), counts[np.searchsorted(cells, cell)])
+        np.testing.assert_allclose(values, statistic(roc_curve(logit[rows], label[rows])))
 
 
 def test_one_cell_gives_no_interval_and_says_so(tmp_path):
