@@ -244,7 +244,7 @@ ASSETS = Schema(
     (
         Column("brickname", _STR, "", "brick"),
         Column("status", _STR, "", "cached, missing (not in the survey) or failed"),
-        Column("reason", _STR, "", "why it is not cached; empty where it is"),
+        Column("reason", _STR, "", "why it is not cached, or which files the survey does not have"),
         Column("bands", _STR, "", "bands with an image and an inverse variance, e.g. grz"),
         Column("files", _I32, "", "number of files cached"),
         Column("bytes", _I64, "byte", "size of those files"),

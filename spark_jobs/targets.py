@@ -21,9 +21,9 @@ from darkhaloscope.stage import StageRun, place
 from darkhaloscope.storage import filesystem, is_local, join
 from darkhaloscope.survey.bricks import BrickTable, read_brick_table
 from darkhaloscope.survey.catalogue import read_chunks
-from darkhaloscope.survey.errors import CatalogueError
+from darkhaloscope.survey.errors import CatalogueError, TransferFailed
 from darkhaloscope.survey.splits import region_splits
-from darkhaloscope.survey.targets import good_bricks, keep_unique, select_targets
+from darkhaloscope.survey.targets import good_bricks, select_targets
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
 from spark_jobs.session import read_committed, run_tasks
 
@@ -95,7 +95,7 @@ def _select_task(spark: SparkSession, experiment: Experiment, output: str) -> An
                 )
                 counts.update(found.counts)
                 batches.append(to_batch(TARGETS, found.columns))
-        except (CatalogueError, FileNotFoundError) as error:
+        except (CatalogueError, TransferFailed, FileNotFoundError) as error:
             return None, {}, Failure("3", sweep, 1, type(error).__name__, str(error))
         return write_part(output, 0, index, batches, TARGETS.arrow(), attempt), dict(counts), None
 
@@ -103,8 +103,6 @@ def _select_task(spark: SparkSession, experiment: Experiment, output: str) -> An
 
 
 def _refuse_repeats(spark: SparkSession, output: str) -> None:
-    found = read_committed(spark, output, TARGETS).select("host_id", "ra", "dec").toPandas()
-    unique = keep_unique(*(found[c].to_numpy() for c in ("host_id", "ra", "dec")))
-    if not unique.all():
-        examples = found["host_id"][~unique].tolist()[:3]
+    repeated = read_committed(spark, output, TARGETS).groupBy("host_id").count().where("count > 1").limit(3)
+    if examples := [r.host_id for r in repeated.collect()]:
         raise DatasetError(f"{output}: galaxies that are in two sweep files, e.g. host_id {examples}")
