@@ -6,7 +6,6 @@ A stamp row holds all that its arc depends on (parameters, host position and PSF
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -15,10 +14,15 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.injection.psfs import load_kernels, psf_of
+from darkhaloscope.injection.keys import draw_ids
+from darkhaloscope.injection.psfs import REFERENCE, load_kernels, psf_of
+from darkhaloscope.lensing.pixelised import SourceImages
 from darkhaloscope.lensing.render import Rendered, render
 from darkhaloscope.lensing.scene import Scene
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, STAMPS, check_schema
+from darkhaloscope.sources.bank import Bank
+from darkhaloscope.sources.draw import mirrored
+from darkhaloscope.sources.open import open_bank
 from darkhaloscope.survey.extinction import transmission
 from darkhaloscope.survey.photometry import flux
 
@@ -26,8 +30,9 @@ ARC_COLUMNS = (
     "theta_e_arcsec", "lens_q", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec",
     "src_reff_arcsec", "src_e", "src_phi_rad", "src_n", "src_mag_g", "src_mag_r", "src_mag_z", "ebv",
     "host_x", "host_y", "fwhm_g", "fwhm_r", "fwhm_z",
+    "source_id", "host_id", "replicate", "config_id",
 )  # fmt: skip
-"""Columns an analytic arc depends on."""
+"""Columns an arc depends on; the last three key the draw of an image's mirroring."""
 
 
 def source_flux(columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -51,19 +56,63 @@ def scene_of(columns: Mapping[str, np.ndarray]) -> Scene:
 
 
 def render_rows(
-    columns: Mapping[str, np.ndarray], experiment: Experiment, kernels: np.ndarray | None
+    columns: Mapping[str, np.ndarray], experiment: Experiment, kernels: np.ndarray | None, bank: Bank | None
 ) -> Rendered:
-    """Render the arcs of rows with `ARC_COLUMNS`: image (n, band, y, x) float32, nmgy/pixel."""
+    """Render the arcs of rows with `ARC_COLUMNS`: image (n, band, y, x) float32, nmgy/pixel.
+
+    A galaxy with a colour gradient is the sum of its layers, each with its own flux per band.
+    """
     fwhm = np.stack([np.asarray(columns[f"fwhm_{b}"], np.float64) for b in BANDS], axis=1)
+    psf, scene = psf_of(fwhm, experiment, kernels), scene_of(columns)
     size = experiment.stamps.size
-    done = render(scene_of(columns), psf_of(fwhm, experiment, kernels), (size, size), PIXEL_SCALE_ARCSEC)
+    done = []
+    for images, share in _layers(columns, experiment, bank):
+        layer = replace(scene, flux=scene.flux * share)
+        made = render(layer, psf, (size, size), PIXEL_SCALE_ARCSEC, images)
+        done.append(replace(made, magnification=made.magnification * share[:, REFERENCE]))
     # The renderer counts rows within its batch; a row's reason must not depend on its neighbours.
-    reasons = tuple(re.sub(r"^row \d+: ", "", reason) for reason in done.reason)
-    return replace(done, reason=reasons)
+    reasons = [tuple(re.sub(r"^row \d+: ", "", reason) for reason in made.reason) for made in done]
+    return Rendered(
+        image=np.sum([made.image for made in done], axis=0, dtype=np.float32),
+        magnification=np.sum([made.magnification for made in done], axis=0),
+        ok=np.all([made.ok for made in done], axis=0),
+        reason=tuple(next(filter(None, found), "") for found in zip(*reasons, strict=True)),
+        rays=np.sum([made.rays for made in done], axis=0),
+    )
+
+
+def _layers(
+    columns: Mapping[str, np.ndarray], experiment: Experiment, bank: Bank | None
+) -> list[tuple[SourceImages | None, np.ndarray]]:
+    """Return the sources of rows as layers, with each layer's share of the flux per band, (n, band)."""
+    source_id = np.asarray(columns["source_id"], np.int64)
+    pictured = source_id >= 0
+    if not pictured.any():
+        return [(None, np.ones((len(source_id), len(BANDS))))]
+    bank = open_bank(experiment.injection.source_bank) if bank is None else bank
+    used, where = np.unique(source_id[pictured], return_inverse=True)
+    stamp = np.full(len(source_id), -1)
+    stamp[pictured] = where
+    index = bank.index
+    # the size in the row is the galaxy's own; the image shows it as the telescope blurred it
+    scale = np.ones(len(source_id))
+    drawn, seen = columns["src_reff_arcsec"][pictured], index.hlr_image_arcsec[source_id[pictured]]
+    scale[pictured] = index.pixel_arcsec * drawn / seen
+    host, replicate, config = (np.asarray(columns[n]) for n in ("host_id", "replicate", "config_id"))
+    flip = mirrored(draw_ids(host, replicate, config, experiment))
+    layers: list[tuple[SourceImages | None, np.ndarray]] = []
+    for number, (stamps, share) in enumerate(bank.layers(used)):
+        shares = np.full((len(source_id), len(BANDS)), float(number == 0))  # analytic rows: all in the first
+        shares[pictured] = share[where]
+        layers.append((SourceImages(stamps, stamp, scale, flip), shares))
+    return layers
 
 
 def arc_of(
-    rows: pa.Table | pa.RecordBatch, experiment: Experiment, kernels: np.ndarray | None = None
+    rows: pa.Table | pa.RecordBatch,
+    experiment: Experiment,
+    kernels: np.ndarray | None = None,
+    bank: Bank | None = None,
 ) -> np.ndarray:
     """Render the noiseless arcs of stamp rows again.
 
@@ -71,6 +120,7 @@ def arc_of(
         rows: STAMPS rows (only `ARC_COLUMNS` and cutout_ok are read).
         experiment: the experiment that made them.
         kernels: PSF kernels (band, ky, kx); read from `psf.kernel` where the model needs them and None.
+        bank: source bank; the experiment's is opened where rows need it and this is None.
 
     Returns:
         (n, band, y, x) float32, nmgy/pixel. For a control: the virtual arc, which its stamp does not hold.
@@ -86,12 +136,15 @@ def arc_of(
     image = np.zeros((rows.num_rows, len(BANDS), experiment.stamps.size, experiment.stamps.size), np.float32)
     if made.any():
         kernels = load_kernels(experiment) if kernels is None else kernels
-        image[made] = render_rows(columns, experiment, kernels).image
+        image[made] = render_rows(columns, experiment, kernels, bank).image
     return image
 
 
 def added_light(
-    rows: pa.Table | pa.RecordBatch, experiment: Experiment, kernels: np.ndarray | None = None
+    rows: pa.Table | pa.RecordBatch,
+    experiment: Experiment,
+    kernels: np.ndarray | None = None,
+    bank: Bank | None = None,
 ) -> np.ndarray:
     """Return the light that 4c added to each stamp, noise aside: stamp minus this is the coadd.
 
@@ -99,7 +152,7 @@ def added_light(
     so nothing was added). Arguments, shape and errors as `arc_of`; `rows` needs stamp and is_control too.
     """
     check_schema(STAMPS, rows.schema, "stamps", ["stamp", "is_control"])
-    light = arc_of(rows, experiment, kernels)
+    light = arc_of(rows, experiment, kernels, bank)
     light[rows.column("is_control").to_numpy(zero_copy_only=False) == 1] = 0
     dtype = (rows.schema.metadata or {}).get(b"stamp_dtype", b"float32").decode()
     for row, cell in enumerate(rows.column("stamp").to_pylist()):

@@ -11,14 +11,10 @@ import numpy as np
 from darkhaloscope.draws import digest, uniforms
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.grids import n_configurations
+from darkhaloscope.injection.keys import enumerated
 
 SPLITS = ("train", "val", "test")
 HOST_CLASS_STREAM = 0
-
-
-def enumerated(experiment: Experiment) -> bool:
-    """Tell whether every host gets every configuration (tiers grid and debug) or draws its own (train)."""
-    return experiment.injection.tier != "train"
 
 
 def rows_per_host(experiment: Experiment) -> int:

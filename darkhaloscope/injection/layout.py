@@ -22,16 +22,22 @@ from darkhaloscope.draws import digest, uniforms
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.colours import frozen_colours
 from darkhaloscope.injection.grids import AXES, configurations
-from darkhaloscope.injection.hosts import enumerated, is_control_host, refuse_repeats
+from darkhaloscope.injection.hosts import is_control_host, refuse_repeats
+from darkhaloscope.injection.keys import draw_ids, enumerated
 from darkhaloscope.records import BANDS, HOST, MANIFEST, TARGETS, check_schema, to_batch
+from darkhaloscope.sources.bank import SourceIndex
+from darkhaloscope.sources.draw import draw_sources
+from darkhaloscope.sources.open import open_bank
 
-GEOMETRY_STREAM, SOURCE_STREAM = 1, 2
+GEOMETRY_STREAM = 1
 LENS_E_RANGE = (0.05, 0.45)  # uniform, as in the earlier generations
 
 Columns = dict[str, np.ndarray]
 
 
-def lay_out_injections(targets: pa.Table | pa.RecordBatch, experiment: Experiment) -> pa.RecordBatch:
+def lay_out_injections(
+    targets: pa.Table | pa.RecordBatch, experiment: Experiment, sources: SourceIndex | None = None
+) -> pa.RecordBatch:
     """Return the MANIFEST rows of some targets.
 
     Unpaired controls: a host is a control or a positive, by hash. Paired: every injection has a control of
@@ -40,49 +46,42 @@ def lay_out_injections(targets: pa.Table | pa.RecordBatch, experiment: Experimen
 
     Args:
         targets: TARGETS rows, each host once; any subset and order of them.
-        experiment: grid, tier, controls, seed.
+        experiment: grid, tier, controls, seed, kind of source.
+        sources: galaxies of the source bank, for image sources; None opens the experiment's bank.
 
     Raises:
         SchemaError: `targets` lacks a column.
-        ValueError: a host occurs twice.
+        ValueError: a host occurs twice, or is in a split without sources.
     """
     needed = [c.name for c in HOST] + [f"mag_dered_{b}" for b in BANDS]
     check_schema(TARGETS, targets.schema, "targets", needed)
     hosts: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False)) for n in needed}
     refuse_repeats(hosts["host_id"])
     host, replicate, config_id = _expand(len(hosts["host_id"]), experiment)
-    ids = _draw_ids(hosts["host_id"][host], replicate, config_id, experiment)
-    if config_id is None:
+    ids = draw_ids(hosts["host_id"][host], replicate, config_id, experiment)
+    if not enumerated(experiment):
         config_id = _draw_configuration(ids, experiment)
-    columns = _arcs(ids, config_id, hosts["mag_dered_r"][host], experiment)
+    columns = _arcs(ids, config_id, experiment)
     columns |= {"replicate": replicate, "config_id": config_id}
     columns |= {name: hosts[name][host] for name in (c.name for c in HOST)}
-    return to_batch(MANIFEST, _with_controls(columns, experiment))
+    bank = ""
+    if experiment.injection.source == "image":
+        sources = open_bank(experiment.injection.source_bank).index if sources is None else sources
+        columns |= _image_sources(ids, columns, sources)
+        bank = sources.digest
+    columns |= _magnitudes(ids, columns, hosts["mag_dered_r"][host], sources)
+    return to_batch(MANIFEST, _with_controls(columns, experiment, bank))
 
 
-def repeated_task_ids(task_id: np.ndarray) -> list[str]:
-    """Return the task_ids that occur more than once: in a manifest that is a bug."""
-    values, counts = np.unique(np.asarray(task_id, object).astype(str), return_counts=True)
-    return values[counts > 1].tolist()
-
-
-def _expand(n_hosts: int, experiment: Experiment) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Return (host index, replicate, config_id or None when drawn) of every injection."""
+def _expand(n_hosts: int, experiment: Experiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (host index, replicate, config_id; 0 where it is drawn later) of every injection."""
     per_host = experiment.injection.replicates
     n_configs = len(configurations(experiment.injection.grid)["shear"]) if enumerated(experiment) else 1
     host, config, replicate = (
         a.ravel() for a in np.meshgrid(np.arange(n_hosts), np.arange(n_configs), np.arange(per_host),
                                        indexing="ij")
     )  # fmt: skip
-    return host, replicate, config if enumerated(experiment) else None
-
-
-def _draw_ids(
-    host_id: np.ndarray, replicate: np.ndarray, config_id: np.ndarray | None, experiment: Experiment
-) -> list[str]:
-    config = np.full(len(host_id), -1) if config_id is None else config_id
-    keys = zip(host_id.tolist(), replicate.tolist(), config.tolist(), strict=True)
-    return [digest("injection", experiment.seed, *key) for key in keys]
+    return host, replicate, config
 
 
 def _draw_configuration(ids: list[str], experiment: Experiment) -> np.ndarray:
@@ -90,8 +89,8 @@ def _draw_configuration(ids: list[str], experiment: Experiment) -> np.ndarray:
     return np.minimum((uniforms(ids, GEOMETRY_STREAM, 7)[:, 6] * n).astype(np.int64), n - 1)
 
 
-def _arcs(ids: list[str], config_id: np.ndarray, host_r: np.ndarray, experiment: Experiment) -> Columns:
-    """Return lens, source and colour columns: those of the grid, and the frozen draws."""
+def _arcs(ids: list[str], config_id: np.ndarray, experiment: Experiment) -> Columns:
+    """Return lens and (analytic) source columns: those of the grid, and the frozen draws."""
     injection = experiment.injection
     grid = configurations(injection.grid)
     columns: Columns = {axis: grid[axis][config_id] for axis in AXES}
@@ -101,11 +100,30 @@ def _arcs(ids: list[str], config_id: np.ndarray, host_r: np.ndarray, experiment:
     columns["src_n"] = np.full(len(ids), injection.src_n)
     columns["source_kind"] = np.full(len(ids), injection.source, object)
     columns["source_id"] = np.full(len(ids), -1, np.int64)
-    g_r, r_z = frozen_colours(ids)
-    columns["src_mag_r"] = host_r.astype(np.float64) + columns["src_dmag"]
-    columns["src_mag_g"] = columns["src_mag_r"] + g_r
-    columns["src_mag_z"] = columns["src_mag_r"] - r_z
     return columns
+
+
+def _image_sources(ids: list[str], columns: Columns, sources: SourceIndex) -> Columns:
+    """Return the columns that an image has instead of the grid's: its own size and shape, and any rotation."""
+    source_id = draw_sources(sources, ids, columns["region_split"])
+    q = sources.axis_ratio[source_id].astype(np.float64)
+    return {
+        "source_id": source_id,
+        "src_reff_arcsec": sources.hlr_arcsec[source_id].astype(np.float64),
+        "src_e": (1 - q) / (1 + q),
+        "src_n": np.full(len(ids), np.nan),
+        "src_phi_rad": 2 * columns["src_phi_rad"],
+    }
+
+
+def _magnitudes(ids: list[str], columns: Columns, host_r: np.ndarray, sources: SourceIndex | None) -> Columns:
+    """Return source magnitudes outside the Galaxy: the host's r plus dmag; a galaxy's colours where known."""
+    g_r, r_z = frozen_colours(ids)
+    if sources is not None:
+        own = np.stack([sources.g_r, sources.r_z])[:, columns["source_id"]].astype(np.float64)
+        g_r, r_z = np.where(np.isfinite(own).all(axis=0), own, [g_r, r_z])
+    r = host_r.astype(np.float64) + columns["src_dmag"]
+    return {"src_mag_g": r + g_r, "src_mag_r": r, "src_mag_z": r - r_z}
 
 
 def _geometry(ids: list[str], theta_e: np.ndarray, experiment: Experiment) -> Columns:
@@ -126,11 +144,11 @@ def _geometry(ids: list[str], theta_e: np.ndarray, experiment: Experiment) -> Co
     }
 
 
-def _with_controls(columns: Columns, experiment: Experiment) -> dict[str, Any]:
+def _with_controls(columns: Columns, experiment: Experiment, bank: str) -> dict[str, Any]:
     """Assign each injection to its class (unpaired) or give each a control (paired), and name the rows."""
     n = len(columns["host_id"])
     if experiment.injection.controls == "paired":
-        ids = [_task_ids(columns, kind, experiment) for kind in ("none", "paired")]
+        ids = [_task_ids(columns, kind, experiment, bank) for kind in ("none", "paired")]
         both: dict[str, Any] = {k: np.repeat(v, 2) for k, v in columns.items()}
         return both | {
             "experiment_id": np.full(2 * n, experiment.experiment_id, object),
@@ -140,7 +158,7 @@ def _with_controls(columns: Columns, experiment: Experiment) -> dict[str, Any]:
             "control_kind": np.tile(np.array(["none", "paired"], object), n),
         }
     control = is_control_host(columns["host_id"], experiment)
-    positives, controls = (_task_ids(columns, kind, experiment) for kind in ("none", "unpaired"))
+    positives, controls = (_task_ids(columns, kind, experiment, bank) for kind in ("none", "unpaired"))
     return columns | {
         "experiment_id": np.full(n, experiment.experiment_id, object),
         "task_id": np.where(control, controls, positives),
@@ -154,12 +172,14 @@ def _interleave(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.stack([first, second], axis=1).ravel()
 
 
-def _task_ids(columns: Mapping[str, np.ndarray], control_kind: str, experiment: Experiment) -> np.ndarray:
+def _task_ids(
+    columns: Mapping[str, np.ndarray], control_kind: str, experiment: Experiment, bank: str
+) -> np.ndarray:
     """Return a digest of what defines each stamp: row inputs, and the config that decides its pixels."""
     injection, stamps = experiment.injection, experiment.stamps
     shared = (
         experiment.experiment_id, experiment.digest("seed", "psf"), stamps.size, stamps.poisson_noise,
-        injection.tier, injection.grid, injection.source, injection.source_bank, injection.src_n,
+        injection.tier, injection.grid, injection.source, bank, injection.src_n,
         injection.max_offset_over_theta_e, control_kind,
     )  # fmt: skip
     rows = zip(

@@ -20,6 +20,7 @@ from darkhaloscope.injection.measure import REFERENCE, ArcMeasurement, measure_a
 from darkhaloscope.injection.noise import brick_gain, photon_noise, stamp_gain, with_photon_noise
 from darkhaloscope.injection.psfs import load_kernels
 from darkhaloscope.records import BANDS, MANIFEST, STAMPS, check_schema, stamp_metadata, to_batch
+from darkhaloscope.sources.bank import Bank
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.maskbits import bits_value
 
@@ -27,6 +28,15 @@ ROWS_AT_A_TIME = 128  # rendered together: 6 MB of arcs
 
 Columns = dict[str, np.ndarray]
 Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Means:
+    """What all rows of a brick share: PSF kernels, gains, source bank."""
+
+    kernels: np.ndarray | None
+    gains: np.ndarray | None
+    bank: Bank | None
 
 
 @dataclass(frozen=True)
@@ -43,6 +53,7 @@ def make_stamps(
     experiment: Experiment,
     kernels: np.ndarray | None = None,
     gains: np.ndarray | None = None,
+    bank: Bank | None = None,
 ) -> pa.RecordBatch:
     """Make the stamps of some manifest rows of one brick.
 
@@ -56,6 +67,7 @@ def make_stamps(
         experiment: PSF model, stamp size, noise, masks.
         kernels: PSF kernels (band, ky, kx); read from `psf.kernel` where the model needs them and None.
         gains: of `gains_of`, to spare repeated calls for one brick the fit; fitted when None and needed.
+        bank: source bank; the experiment's is opened where rows need it and this is None.
 
     Returns:
         STAMPS, one row for each of `rows`, in their order.
@@ -73,7 +85,7 @@ def make_stamps(
     gains = gains_of(brick, experiment) if gains is None else gains
     made: list[Row] = []
     for part in _parts(columns):
-        made += _make(brick, part, experiment, kernels, gains)
+        made += _make(brick, part, experiment, _Means(kernels, gains, bank))
     return _batch(columns, made, experiment)
 
 
@@ -115,13 +127,7 @@ def _catalogue_psfsize(columns: Columns) -> np.ndarray:
     return np.stack([columns[f"psfsize_{b}"] for b in BANDS], axis=1)
 
 
-def _make(
-    brick: Brick,
-    columns: Columns,
-    experiment: Experiment,
-    kernels: np.ndarray | None,
-    gains: np.ndarray | None,
-) -> list[Row]:
+def _make(brick: Brick, columns: Columns, experiment: Experiment, means: _Means) -> list[Row]:
     """Return the new columns of each row."""
     x, y = brick.sky_to_pixel(columns["ra"], columns["dec"])
     catalogue = _catalogue_psfsize(columns)
@@ -129,20 +135,20 @@ def _make(
     for i in range(len(catalogue)):
         try:
             ground = ground_at(brick, float(x[i]), float(y[i]), experiment)
-            psf = psf_at(brick, float(x[i]), float(y[i]), catalogue[i], experiment, kernels)
+            psf = psf_at(brick, float(x[i]), float(y[i]), catalogue[i], experiment, means.kernels)
             sites.append(_Site(ground, psf))
         except (ValueError, BrickUnreadable) as error:
             sites.append(str(error))
     here = np.array([i for i, s in enumerate(sites) if isinstance(s, _Site)], np.int64)
     found = [s for s in sites if isinstance(s, _Site)]
     chosen = {n: v[here] for n, v in columns.items()} | _site_columns(found)
-    rendered = render_rows(chosen, experiment, kernels) if len(here) else None
+    rendered = render_rows(chosen, experiment, means.kernels, means.bank) if len(here) else None
     flux = source_flux(chosen)
     made: list[Row] = []
     for i, site in enumerate(sites):
         theta = float(columns["theta_e_arcsec"][i])
         if isinstance(site, str):
-            made.append(_failed(site, psf_of_catalogue(catalogue[i], experiment, kernels), theta))
+            made.append(_failed(site, psf_of_catalogue(catalogue[i], experiment, means.kernels), theta))
             continue
         k = int(np.searchsorted(here, i))
         assert rendered is not None
@@ -151,7 +157,7 @@ def _make(
             continue
         row = {n: v[k] for n, v in chosen.items()}
         magnification = float(rendered.magnification[k])
-        made.append(_stamp(row, site, rendered.image[k], magnification, flux[k], experiment, gains))
+        made.append(_stamp(row, site, rendered.image[k], magnification, flux[k], experiment, means.gains))
     return made
 
 
