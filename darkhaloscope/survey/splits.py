@@ -8,12 +8,14 @@ import astropy.units as u
 import numpy as np
 from astropy_healpix import HEALPix
 
+from darkhaloscope.draws import digest, uniforms
 from darkhaloscope.experiment import Splits
 from darkhaloscope.survey.bricks import brick_bounds, brick_id, parse_names
 
 NAMES = ("train", "val", "test")
 GUARD = "guard"
 _REGION = 0  # no HEALPix nside
+_STREAM = 0
 _DIRECTIONS = 16
 _NEAR_EDGE = 0.03  # of a cell's side: nside 64 cells are 55 arcmin, so far more than the guard
 
@@ -26,29 +28,19 @@ def sky_cell(ra: np.ndarray, dec: np.ndarray, nside: int = 64) -> np.ndarray:
     )
 
 
-def _mixed(value: np.ndarray) -> np.ndarray:
-    """Scramble 64-bit integers: the SplitMix64 generator's output function (Steele et al. 2014, OOPSLA)."""
-    value = value + np.uint64(0x9E3779B97F4A7C15)
-    value = (value ^ value >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ value >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return value ^ value >> np.uint64(31)
-
-
 def part_of(number: np.ndarray, kind: int, splits: Splits, seed: int) -> np.ndarray:
-    """Return train, val or test for numbered parts of the sky, by a hash of number, kind and seed alone.
-
-    Not `draws.uniforms`, whose cost per key is too high here: the guard looks up cells many times.
+    """Return train, val or test for numbered parts of the sky: a draw keyed by seed, kind and number alone.
 
     Args:
-        number: (n,) non-negative int64.
-        kind: which numbering it is (a HEALPix nside, or `_REGION`); other kinds hash differently.
+        number: (n,) non-negative int64, usually with many repeats: each number is drawn for once.
+        kind: which numbering it is (a HEALPix nside, or `_REGION`); other kinds draw independently.
         splits: fractions.
         seed: of the division.
     """
-    key = _mixed(np.array([seed & 0xFFFFFFFFFFFFFFFF], np.uint64)) ^ np.uint64(kind)
-    bits = _mixed(_mixed(key) ^ np.asarray(number).astype(np.uint64))
+    unique, inverse = np.unique(number, return_inverse=True)
+    draw = uniforms([digest("split", seed, kind, n) for n in unique.tolist()], _STREAM, 1)[:, 0]
     edges = np.cumsum([splits.train, splits.val])
-    return np.array(NAMES)[np.searchsorted(edges, bits * 2.0**-64, side="right").clip(max=2)]
+    return np.array(NAMES)[np.searchsorted(edges, draw, side="right").clip(max=2)][inverse]
 
 
 def cell_split(cell: np.ndarray, splits: Splits, seed: int) -> np.ndarray:
