@@ -6,7 +6,7 @@ drawn with replacement; both classes, and with them the threshold at a given FPR
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +65,8 @@ def resample_cells(
         logit: (n,) float32 or better.
         label: (n,) 0 or 1.
         cell: (n,) sky cell of each row.
-        statistic: curve -> (k,) figures.
+        statistic: curve -> (k,) figures, which may use its rates and counts but not its thresholds: points on
+            a straight line between others are left out.
         n_resamples: number of resamples.
         seed: of the draws, which depend on it and on the number of cells only.
 
@@ -75,21 +76,40 @@ def resample_cells(
     logit, label = check_scores(logit, label)
     order = np.argsort(logit)[::-1]
     logit, label = logit[order], label[order]
-    ends = np.append(np.flatnonzero(np.diff(logit)), logit.size - 1)
-    threshold = np.concatenate([[np.inf], logit[ends]])
+    starts = _segments(logit, label)
+    threshold = np.concatenate([[np.inf], logit[np.append(starts[1:], logit.size) - 1]])
     cells, index = np.unique(np.asarray(cell)[order], return_inverse=True)
+    positive = label.astype(np.int32)
     values = []
     for draw in _cell_counts(len(cells), n_resamples, seed):
-        weight = draw[index]
-        every = np.concatenate([[0], np.cumsum(weight)[ends]])
-        true = np.concatenate([[0], np.cumsum(np.where(label, weight, 0))[ends]])
-        if 0 < true[-1] < every[-1]:
-            values.append(statistic(Roc(threshold, every - true, true)))
+        weight = draw.astype(np.int32)[index]
+        false = _cumulated((1 - positive) * weight, starts)
+        true = _cumulated(positive * weight, starts)
+        if true[-1] and false[-1]:
+            values.append(statistic(Roc(threshold, false, true)))
     shape = (len(values), -1) if values else (0, 0)
     return CellBootstrap(np.reshape(values, shape), n_resamples, len(cells))
 
 
-def _cell_counts(n_cells: int, n_resamples: int, seed: int):
+def _segments(logit: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Return where the segments of a ROC curve start: rows of equal logit, or a run of rows of one class.
+
+    Points inside a run lie on a straight line between its ends, whatever the rows weigh: leaving them out
+    changes no figure and makes a resample several times faster.
+    """
+    groups = np.concatenate([[0], np.flatnonzero(np.diff(logit)) + 1])
+    n = np.diff(np.append(groups, logit.size))
+    positives = np.add.reduceat(label.astype(np.int64), groups)
+    kind = np.where(positives == 0, 0, np.where(positives == n, 1, 2))
+    first = np.concatenate([[True], (kind[1:] != kind[:-1]) | (kind[1:] == 2)])
+    return groups[first]
+
+
+def _cumulated(weight: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.add.reduceat(weight, starts), dtype=np.int64)])
+
+
+def _cell_counts(n_cells: int, n_resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Yield how often each of `n_cells` cells was drawn in `n_cells` draws with replacement."""
     for number in range(n_resamples):
         drawn = uniforms([digest("cell bootstrap", seed, number)], stream=0, count=n_cells)[0]

@@ -22,11 +22,13 @@ from darkhaloscope.injection.arcs import added_light, arc_of
 from darkhaloscope.pictures import lupton_rgb
 from darkhaloscope.records import BANDS, STAMPS, check_schema
 
-NARROW = (
-    "task_id", "is_control", "cutout_ok", "region_split", "brickname", "ra", "dec", "control_kind",
-    "theta_e_arcsec", "theta_over_fwhm", "arc_snr", "src_mag_r", "mag_r", "psfsize_r", "magnification",
+CHOICE = ("task_id", "is_control", "cutout_ok", "region_split", "arc_snr")
+"""Columns that stamps are chosen by."""
+
+FACTS = (
+    "task_id", "is_control", "brickname", "ra", "dec", "theta_e_arcsec", "arc_snr", "src_mag_r", "mag_r", "psfsize_r",
 )  # fmt: skip
-"""Columns that stamps are chosen and captioned by."""
+"""Columns of a picture's caption."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Picture:
     logit: float | None
 
 
-def read_narrow(root: str) -> dict[str, np.ndarray]:
-    """Return the columns of `NARROW` for every row of a stamps dataset.
+def read_choice(root: str) -> dict[str, np.ndarray]:
+    """Return the columns of `CHOICE` for every row of a stamps dataset.
 
     Raises:
         DatasetError: nothing is committed there.
@@ -50,10 +52,10 @@ def read_narrow(root: str) -> dict[str, np.ndarray]:
     tables = []
     for url in committed_files(root):
         with open_part(url) as part:
-            check_schema(STAMPS, part.schema_arrow, url, NARROW)
-            tables.append(part.read(columns=list(NARROW)).replace_schema_metadata())
+            check_schema(STAMPS, part.schema_arrow, url, CHOICE)
+            tables.append(part.read(columns=list(CHOICE)).replace_schema_metadata())
     table = pa.concat_tables(tables)
-    return {name: table.column(name).to_numpy() for name in NARROW}
+    return {name: table.column(name).to_numpy() for name in CHOICE}
 
 
 def choose(
@@ -94,7 +96,7 @@ def pictures(
     stamps = [np.frombuffer(cell, dtype).reshape(shape) for cell in table.column("stamp").to_pylist()]
     arcs, added = arc_of(table, experiment), added_light(table, experiment)
     made = {}
-    for i, facts in enumerate(table.select(list(NARROW)).to_pylist()):
+    for i, facts in enumerate(table.select(list(FACTS)).to_pylist()):
         stamp = stamps[i].astype(np.float32)
         logit = (logits or {}).get(facts["task_id"])
         made[facts["task_id"]] = Picture(_png(stamp - added[i]), _png(arcs[i]), _png(stamp), facts, logit)

@@ -28,7 +28,7 @@ from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS, SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, replace_file
 from evaluation import figures
-from evaluation.gallery import choose, pictures, read_narrow
+from evaluation.gallery import choose, pictures, read_choice
 from evaluation.scores import Scores, ScoresError, read_scores
 from evaluation.workspace import STAGES, Missing, Workspace, WorkspaceError, hash_faults, read_workspace
 
@@ -103,7 +103,7 @@ def galleries(workspace: Workspace) -> list[tuple[str, str, list[Any]]] | Missin
     """Return (title, what it shows, pictures) of each sheet of stamps."""
     root, experiment = workspace.place("phase4c"), workspace.experiment
     try:
-        arcs, controls = choose(read_narrow(root))
+        arcs, controls = choose(read_choice(root))
         sheets = [
             ("Injections", "spread evenly over the ranks of arc SNR, faintest first", arcs),
             ("Controls", "drawn at random; their arc is virtual and not in the stamp", controls),

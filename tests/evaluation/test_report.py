@@ -13,7 +13,7 @@ from fabricate import EXPERIMENT, HOSTILE, write_record, write_workspace
 from matplotlib.image import imread
 
 from darkhaloscope.pictures import lupton_rgb
-from evaluation.gallery import NARROW, choose, pictures, read_narrow
+from evaluation.gallery import CHOICE, choose, pictures, read_choice
 from evaluation.report import duration, extremes, galleries, main, number, percent, render
 from evaluation.scores import Scores, read_scores
 from evaluation.workspace import Missing, WorkspaceError, hash_faults, read_workspace
@@ -136,7 +136,7 @@ def decoded(uri):
 
 def test_the_pictures_show_the_coadd_without_the_arc_the_arc_and_their_sum(run):
     root = str(run / "phase4c" / PARTS)
-    arcs, controls = choose(read_narrow(root), 2, 1)
+    arcs, controls = choose(read_choice(root), 2, 1)
     injected, control = pictures(root, [arcs[-1], controls[0]], EXPERIMENT, {arcs[-1]: 1.5})
     assert (injected.logit, control.logit) == (1.5, None)
     coadd, arc, stamp = (decoded(p).astype(int) for p in (injected.coadd, injected.arc, injected.stamp))
@@ -162,7 +162,7 @@ def test_pictures_are_drawn_with_north_up():
 
 def test_stamps_are_chosen_over_the_whole_range_of_arc_snr():
     n = 100
-    rows = {name: np.zeros(n) for name in NARROW}
+    rows = {name: np.zeros(n) for name in CHOICE}
     rows |= {
         "task_id": np.array([f"{i:032x}" for i in range(n)], object),
         "cutout_ok": (np.arange(n) > 3).astype(int),
