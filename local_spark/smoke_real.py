@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from darkhaloscope.dataset import commit_chunk, committed_chunks, read_table, write_part
 from darkhaloscope.experiment import Experiment, from_dict, load
@@ -128,14 +129,14 @@ def coadd_under(stamps: pa.Table, experiment: Experiment) -> np.ndarray:
 def on_the_brick(experiment: Experiment, out: str) -> dict[str, Any]:
     """Compare and draw what stage 4c made of the real brick."""
     table = read_table(place(out, "phase4c", experiment))
-    good = table.filter(pa.compute.field("cutout_ok") == 1)
+    good = table.filter(pc.field("cutout_ok") == 1)
     hosts, arcs = coadd_under(good, experiment), arc_of(good, experiment)
     stamps = pixels(good, experiment.stamps.size)
     control = good["is_control"].to_numpy() == 1
     draw_rows(good, hosts, arcs, stamps, Path(out) / "dr9_brick.png", PICTURES, "DR9 brick 0591m305")
     with BrickReader(experiment.survey.source, BRICK) as brick:
         dark = make_stamps(brick, null_rows(_manifest(out, experiment)), experiment)
-    kept = pa.Table.from_batches([dark]).filter(pa.compute.field("cutout_ok") == 1)
+    kept = pa.Table.from_batches([dark]).filter(pc.field("cutout_ok") == 1)
     null = np.array_equal(pixels(kept, experiment.stamps.size), coadd_under(kept, experiment))
     return {"rows": len(table), "failed": len(table) - len(good), **compare(stamps, hosts, arcs, control),
             "null_injection_leaves_every_pixel_identical": bool(null), "null_stamps": len(kept)}  # fmt: skip
