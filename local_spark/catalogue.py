@@ -24,7 +24,7 @@ from local_spark.sky_plan import brick_area_deg2
 DETECTION_SNR = 6.0
 BLEND_ARCSEC = 1.0
 # Correlated pixels make fluxes scatter more than FLUX_IVAR says; the survey's own columns have the same fault.
-EXCESS_SCATTER = 1.2
+EXCESS_SCATTER = 1.1
 SYSTEMATIC = 0.015  # of the flux: no galaxy is exactly a Sersic profile
 WISE_IVAR = {"w1": 3.9, "w2": 0.95}  # nmgy^-2, those of the DR9 Tractor file
 ALL_BANDS = "griz"
@@ -97,7 +97,7 @@ def _blend(seen: Objects, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(truth) > 1:
         position = np.stack([seen["x"], seen["y"]], axis=1) * PIXEL_SCALE
         pairs = cKDTree(position).query_pairs(BLEND_ARCSEC, output_type="ndarray")
-        order = np.argsort(-truth[pairs, 1].max(axis=1), kind="stable") if len(pairs) else []
+        order = np.argsort(-truth[pairs, 1].max(axis=1, initial=0.0), kind="stable")
         for a, b in pairs[order]:
             bright, faint = (a, b) if truth[a, 1] >= truth[b, 1] else (b, a)
             if survives[bright] and survives[faint]:
@@ -231,7 +231,10 @@ def brick_row(observed: Observed, measured: Mapping[str, np.ndarray]) -> dict[st
     row |= {f"psfdepth_{b}": np.float32(m[2]) for b, m in medians.items()}
     row |= {f"galdepth_{b}": np.float32(max(m[2] - 0.25, 0.0)) for b, m in medians.items()}
     row |= {"ebv": np.float32(observed.conditions.ebv)}
-    row |= {f"ext_{b}": np.float32(extinction(observed.conditions.ebv, b)) for b in (*ALL_BANDS, "w1", "w2")}
+    row |= {
+        f"ext_{b}": np.float32(extinction(np.asarray(observed.conditions.ebv), b))
+        for b in (*ALL_BANDS, "w1", "w2")
+    }
     row |= {"survey_primary": np.bool_(True), "brickid": np.int32(brick_id(*parse_names([observed.name]))[0])}
     row |= {"ra1": ra1, "ra2": ra2, "dec1": dec1, "dec2": dec2}
     return row | {"area": np.float32(brick_area_deg2(observed.name))}

@@ -14,14 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import fitsio
-import matplotlib
 import numpy as np
+from matplotlib.figure import Figure
 
-from darkhaloscope.pictures import Q, STRETCH, lupton_rgb
+from darkhaloscope.pictures import STRETCH, Q, lupton_rgb
 from darkhaloscope.survey.coadds import file_path
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend must be chosen first)
 
 BANDS = "grz"
 FIELD = 256  # pixels, side of a field picture
@@ -43,31 +40,37 @@ def read_section(root: Path, brick: str, x0: int, y0: int, size: int) -> np.ndar
 
 
 def mini_fields(sky: Path) -> list[Picture]:
-    """Return a field of each brick of the mini sky, and the surroundings of its bright star."""
-    pictures = []
-    for folder in sorted((sky / "coadd").glob("*/*")):
-        pictures.append((f"mini {folder.name}", read_section(sky, folder.name, 400, 1500, FIELD)))
+    """Return a field of each brick of the mini sky, then the surroundings of its brightest star."""
+    pictures, brightest = [], (99.0, "", 0, 0)
+    for path in sorted((sky / "truth").glob("truth-*.fits")):
+        brick = path.stem.removeprefix("truth-")
+        pictures.append((f"mini {brick}", read_section(sky, brick, 400, 1500, FIELD)))
+        truth = fitsio.read(str(path), columns=["mag_r", "x", "y"])
+        star = truth[np.argmin(truth["mag_r"])]
+        brightest = min(brightest, (float(star["mag_r"]), brick, int(star["x"]), int(star["y"])))
+    mag, brick, x, y = brightest
+    half = min(2 * FIELD, x, y)
+    pictures.append(
+        (f"mini {brick}: star of r = {mag:.1f}", read_section(sky, brick, x - half, y - half, 2 * half))
+    )
     return pictures
 
 
 def mini_stamps(sky: Path, count: int) -> list[Picture]:
-    """Return stamps around the painted LRGs of the first bricks, brightest and faintest mixed."""
-    pictures = []
+    """Return stamps around painted LRGs where there are data in g, bright ones and faint ones mixed."""
+    pictures: list[Picture] = []
     for path in sorted((sky / "truth").glob("truth-*.fits")):
         brick = path.stem.removeprefix("truth-")
         truth = fitsio.read(str(path))
         half = STAMP // 2
-        inside = (
-            (truth["x"] > half)
-            & (truth["x"] < 3599 - half)
-            & (truth["y"] > half)
-            & (truth["y"] < 3599 - half)
-        )
-        lrgs = truth[inside & (np.char.strip(truth["kind"].astype("U")) == "lrg")]
-        for row in lrgs[:: max(1, len(lrgs) // 8)][:8]:
+        inside = np.all([(truth[c] > half) & (truth[c] < 3599 - half) for c in "xy"], axis=0)
+        lrgs = truth[inside & (truth["kind"] == "lrg") & (truth["mag_z"] < 19.8)]
+        for row in lrgs[:: max(1, len(lrgs) // 6)][:6]:
             x0, y0 = int(row["x"] + 0.5) - half, int(row["y"] + 0.5) - half
-            pictures.append(("", read_section(sky, brick, x0, y0, STAMP)))
-    return pictures[:count]
+            stamp = read_section(sky, brick, x0, y0, STAMP)
+            if (stamp != 0).all(axis=0).mean() > 0.9:
+                pictures.append(("", stamp))
+    return pictures[:: max(1, len(pictures) // count)][:count]
 
 
 def real_fields(real: Path) -> list[Picture]:
@@ -109,10 +112,11 @@ def compare(sky: Path, real: Path, out: Path, stretch: float, q: float) -> list[
         ("mini sky", mini_fields, mini_stamps, sky),
         ("real", real_fields, real_stamps, real),
     ]
-    figure, axes = plt.subplots(4, 4, figsize=(20, 20), facecolor="black")
+    figure = Figure(figsize=(20, 20), facecolor="black")
+    axes = figure.subplots(4, 4)
     absent = []
     for side, (label, fields, stamps, folder) in enumerate(sides):
-        pictures, galaxies = fields(folder)[:6], stamps(folder, 16)
+        pictures, galaxies = fields(folder)[:7], stamps(folder, 16)
         if galaxies:
             pictures = [(f"{label}: LRGs", mosaic(galaxies, 4, 4)), *pictures]
         else:
@@ -130,7 +134,6 @@ def compare(sky: Path, real: Path, out: Path, stretch: float, q: float) -> list[
                 axis.set_title(picture[0], color="white")
     figure.tight_layout()
     figure.savefig(out, dpi=70, facecolor="black")
-    plt.close(figure)
     return absent
 
 

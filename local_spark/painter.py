@@ -1,4 +1,4 @@
-"""Paint a sky's worth of galaxies and stars onto an image, and its correlated noise. Numpy, numba, scipy only.
+"""Paint a sky's worth of galaxies and stars onto an image. Needs only numpy, numba and scipy.
 
 A coadd of the survey holds about 11,000 galaxies to r = 25.5, so each must cost well below a millisecond.
 The lensing package's renderer follows rays; unlensed light needs none: the product of the Sersic transform
@@ -19,9 +19,12 @@ from scipy.fft import irfft2
 from scipy.special import gammainc, j0
 
 from darkhaloscope.lensing.light import sersic_bn, sersic_surface_brightness
-from darkhaloscope.lensing.psf import moffat_alpha, moffat_transform, psf_profile
+from darkhaloscope.lensing.psf import moffat_alpha, moffat_transform, psf_profile, psfsize_to_fwhm
+from darkhaloscope.survey.photometry import flux as flux_of
 
 PIXEL_SCALE = 0.262
+FLOOR = 0.08  # of the sky sigma: light fainter than this is not drawn
+AUREOLE = {"share": 0.04, "fwhm_arcsec": 8.0, "beta": 1.5}  # wings of stars brighter than r = 13
 STAMP_SIZES = np.array([24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768])
 _CHUNK = 1 << 18  # pixels rendered at a time: bounds the memory
 
@@ -119,7 +122,7 @@ def _stamp_size(
 
 
 @njit(cache=True, fastmath=True)
-def _spectra(side, x, y, flux, reff, q, phi, index, alpha, log0, log_step, z_step, sersic, moffat):  # type: ignore[no-untyped-def]
+def _spectra(side, x, y, flux, reff, q, phi, index, alpha, log0, log_step, z_step, sersic, moffat):
     """Half spectra (n, band, side, side/2+1) of galaxies centred at pixel (x, y) of their stamps."""
     count, bands = flux.shape
     half = side // 2 + 1
@@ -159,7 +162,7 @@ def _spectra(side, x, y, flux, reff, q, phi, index, alpha, log0, log_step, z_ste
 
 
 @njit(cache=True)
-def _add_stamps(image, stamps, corner_x, corner_y):  # type: ignore[no-untyped-def]
+def _add_stamps(image, stamps, corner_x, corner_y):
     """Add (n, band, y, x) stamps at their corners, clipped to the image."""
     for i in range(stamps.shape[0]):
         y0, x0 = corner_y[i], corner_x[i]
@@ -187,7 +190,7 @@ def paint_stars(
 
 
 @njit(cache=True, fastmath=True)
-def _add_moffats(image, x, y, central, alpha, beta, reach):  # type: ignore[no-untyped-def]
+def _add_moffats(image, x, y, central, alpha, beta, reach):
     for i in range(x.shape[0]):
         x0, y0 = int(np.floor(x[i] + 0.5)), int(np.floor(y[i] + 0.5))
         for py in range(max(0, y0 - reach[i]), min(image.shape[1], y0 + reach[i] + 1)):
@@ -197,30 +200,37 @@ def _add_moffats(image, x, y, central, alpha, beta, reach):  # type: ignore[no-u
                     image[b, py, px] += central[i, b] * (1.0 + r2 / alpha[i, b] ** 2) ** -beta
 
 
-def correlated_noise(rng: np.random.Generator, shape: tuple[int, int], lag1: float) -> NDArray[np.float32]:
-    """Draw Gaussian noise of unit variance whose neighbouring pixels are correlated, as in a resampled coadd.
-
-    White noise smoothed by the separable kernel (a, 1, a), scaled to unit variance: the correlation of
-    neighbours along an axis is ``2 a / (1 + 2 a^2) = lag1``, of diagonal neighbours its square.
+def paint_objects(
+    objects: dict[str, np.ndarray], psfsize: np.ndarray, sigma: np.ndarray, beta: float
+) -> NDArray[np.float32]:
+    """Paint the noiseless image.
 
     Args:
-        rng: generator.
-        shape: (y, x).
-        lag1: in [0, 0.7).
+        objects: columns of `populations.Objects`, with x, y in pixels added.
+        psfsize: (band, y, x) the survey's noise-equivalent size, arcsec: the PSF at each object is the Moffat
+            of slope `beta` that has it.
+        sigma: (band,) sky sigma, which says how faint wings matter.
+        beta: Moffat slope.
+
+    Returns:
+        (band, y, x) float32, nmgy/pixel.
     """
-    white = rng.standard_normal((shape[0] + 2, shape[1] + 2), dtype=np.float32)
-    a = (1.0 - np.sqrt(1.0 - 2.0 * lag1**2)) / (2.0 * lag1) if lag1 else 0.0
-    return _smooth(white, np.float32(a), np.float32(1.0 / (1.0 + 2.0 * a * a)))
-
-
-@njit(cache=True, fastmath=True)
-def _smooth(white, a, scale):  # type: ignore[no-untyped-def]
-    height, width = white.shape[0] - 2, white.shape[1] - 2
-    out = np.empty((height, width), np.float32)
-    line = np.empty(width + 2, np.float32)
-    for y in range(height):
-        for x in range(width + 2):
-            line[x] = white[y + 1, x] + a * (white[y, x] + white[y + 2, x])
-        for x in range(width):
-            out[y, x] = scale * (line[x + 1] + a * (line[x] + line[x + 2]))
-    return out
+    image = np.zeros(psfsize.shape, np.float32)
+    at_y = np.clip(objects["y"], 0, psfsize.shape[1] - 1).astype(int)
+    at_x = np.clip(objects["x"], 0, psfsize.shape[2] - 1).astype(int)
+    fwhm = psfsize_to_fwhm(psfsize[:, at_y, at_x].T.astype(np.float64), "moffat", beta)
+    light = np.stack([flux_of(objects[f"mag_{band}"]) for band in "grz"], axis=1)
+    floor = FLOOR * sigma
+    stars = objects["kind"] == "star"
+    wings = stars & (objects["mag_r"] < 13.0)
+    light[wings] *= 1.0 - AUREOLE["share"]
+    g = {name: values[~stars] for name, values in objects.items()}
+    paint_galaxies(
+        image, g["x"], g["y"], light[~stars], g["reff_arcsec"], g["q"], g["phi_rad"], g["n"],
+        fwhm[~stars], beta, floor,
+    )  # fmt: skip
+    paint_stars(image, objects["x"][stars], objects["y"][stars], light[stars], fwhm[stars], beta, floor)
+    halo = light[wings] * AUREOLE["share"] / (1.0 - AUREOLE["share"])
+    width = np.full(halo.shape, AUREOLE["fwhm_arcsec"])
+    paint_stars(image, objects["x"][wings], objects["y"][wings], halo, width, AUREOLE["beta"], floor)
+    return image
