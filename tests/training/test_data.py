@@ -275,3 +275,19 @@ def test_metadata_columns_are_measured_over_the_rows_that_take_part(tmp_path):
     kept = columns["psfsize_r"][columns["theta_over_psf"].astype(np.float32) >= 0.9]
     assert shards.meta_mean == pytest.approx((kept.mean(), 24.5), rel=1e-6)
     assert shards.meta_std == pytest.approx((kept.std(), 1.0), rel=1e-5)
+
+
+def test_shards_on_s3_are_read_like_local_ones_by_worker_processes(s3_bucket, train):
+    root = f"{s3_bucket}/loader"
+    write_shards(root, [make_columns(50, i) for i in range(4)], rows_per_group=2)
+    remote = open_shards(root, Selection())
+    found = [
+        b.task_ids()
+        for b in make_loader(StampStream(remote, PREPROCESSING, 9, 7, epochs=(0, 1), workers=2), 2)
+    ]
+    expected = [
+        b.task_ids()
+        for b in make_loader(StampStream(train, PREPROCESSING, 9, 7, epochs=(0, 1), workers=2), 2)
+    ]
+    assert sorted(t for b in found for t in b) == sorted(t for one in TRAIN_IDS for t in one)
+    assert [len(b) for b in found] == [len(b) for b in expected]
