@@ -20,7 +20,7 @@ from training.preprocess import PreprocessingError
 from training.runlog import LossMeter, RunLog, StopRequest, read_log
 from training.train import learning_rate, main, train
 
-FAST = ["--arch", "small_resnet", "--epochs", "3", "--batch_size", "16", "--lr", "3e-3", "--num_workers", "0",
+FAST = ["--arch", "small_resnet", "--seed", "42", "--epochs", "3", "--batch_size", "16", "--lr", "3e-3", "--num_workers", "0",
         "--device", "cpu"]  # fmt: skip
 
 
