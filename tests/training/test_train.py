@@ -20,8 +20,8 @@ from training.preprocess import PreprocessingError
 from training.runlog import LossMeter, RunLog, StopRequest, read_log
 from training.train import learning_rate, main, train
 
-FAST = ["--arch", "small_resnet", "--seed", "42", "--epochs", "3", "--batch_size", "16", "--lr", "3e-3", "--num_workers", "0",
-        "--device", "cpu"]  # fmt: skip
+FAST = ["--arch", "small_resnet", "--seed", "42", "--epochs", "3", "--batch_size", "16", "--lr", "3e-3",
+        "--num_workers", "0", "--device", "cpu"]  # fmt: skip
 
 
 def run(root: str, out: Path, *flags: str) -> int:
