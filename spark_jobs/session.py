@@ -65,6 +65,7 @@ def spark_session(app: str) -> SparkSession:
     spark = (
         builder.config("spark.sql.execution.arrow.maxRecordsPerBatch", ARROW_ROWS_PER_BATCH)
         .config("spark.sql.session.timeZone", "UTC")
+        .config("spark.sql.debug.maxToStringFields", "200")  # wide tables; else it warns at every plan
         .getOrCreate()
     )
     spark.sparkContext.setLogLevel("WARN")
