@@ -91,17 +91,17 @@ def _layers(
         return [(None, np.ones((len(source_id), len(BANDS))))]
     bank = open_bank(experiment.injection.source_bank) if bank is None else bank
     used, where = np.unique(source_id[pictured], return_inverse=True)
+    stacked = bank.layers(used)
     stamp = np.full(len(source_id), -1)
     stamp[pictured] = where
-    index = bank.index
     # the size in the row is the galaxy's own; the image shows it as the telescope blurred it
     scale = np.ones(len(source_id))
-    drawn, seen = columns["src_reff_arcsec"][pictured], index.hlr_image_arcsec[source_id[pictured]]
-    scale[pictured] = index.pixel_arcsec * drawn / seen
+    shown = bank.index.hlr_image_arcsec[source_id[pictured]]
+    scale[pictured] = bank.index.pixel_arcsec * columns["src_reff_arcsec"][pictured] / shown
     host, replicate, config = (np.asarray(columns[n]) for n in ("host_id", "replicate", "config_id"))
     flip = mirrored(draw_ids(host, replicate, config, experiment))
     layers: list[tuple[SourceImages | None, np.ndarray]] = []
-    for number, (stamps, share) in enumerate(bank.layers(used)):
+    for number, (stamps, share) in enumerate(stacked):
         shares = np.full((len(source_id), len(BANDS)), float(number == 0))  # analytic rows: all in the first
         shares[pictured] = share[where]
         layers.append((SourceImages(stamps, stamp, scale, flip), shares))

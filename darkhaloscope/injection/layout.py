@@ -111,7 +111,7 @@ def _image_sources(ids: list[str], columns: Columns, sources: SourceIndex) -> Co
         "source_id": source_id,
         "src_reff_arcsec": sources.hlr_arcsec[source_id].astype(np.float64),
         "src_e": (1 - q) / (1 + q),
-        "src_n": np.full(len(ids), np.nan),
+        "src_n": np.zeros(len(ids)),  # no Sersic index
         "src_phi_rad": 2 * columns["src_phi_rad"],
     }
 
