@@ -22,7 +22,7 @@ def _append_children(x, y, edge, parts, limit_x, limit_y, to_x, to_y, count):  #
     for j in range(parts):
         for i in range(parts):
             cx, cy = x + F32(i) * edge, y + F32(j) * edge
-            if count < to_x.size and cx < limit_x and cy < limit_y:
+            if cx < limit_x and cy < limit_y:
                 to_x[count], to_y[count] = cx, cy
                 count += 1
     return count
@@ -68,7 +68,7 @@ def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, t
     """
     ny, nx = lattice.shape[1], lattice.shape[2]
     limit_x, limit_y = F32(stop[1]), F32(stop[0])
-    room = nx * ny + 4096
+    room = nx * ny + 4096  # panels a level may have; where more are asked for, the highest order has to do
     todo_x, todo_y = np.empty(room, np.float32), np.empty(room, np.float32)
     next_x, next_y = np.empty(room, np.float32), np.empty(room, np.float32)
     code = np.empty(room, np.float32)
@@ -106,9 +106,10 @@ def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, t
                     )
                 elif level == 0:
                     n_next = _append_children(x, y, F32(1.0), BLOCK, limit_x, limit_y, next_x, next_y, n_next)
-                elif k == N_ORDER:
+                elif k == N_ORDER and n_next + 4 <= room:
                     n_next = _append_children(x, y, F32(0.5) * size, 2, limit_x, limit_y, next_x, next_y, n_next)
                 else:
+                    k = min(k, N_ORDER - 1)
                     list_x[k, count[k]], list_y[k, count[k]] = x, y
                     count[k] += 1
             if level > 0:

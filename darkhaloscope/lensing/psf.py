@@ -1,8 +1,8 @@
 """Effective point-spread functions (the pixel is in them) and what ``psfsize`` means.
 
 A pixel's value is (surface brightness convolved with the effective PSF) at the pixel's centre, times the
-pixel area. Profiles are normalised analytically over the whole plane, never on a truncated stamp: a 63-pixel kernel
-of a Moffat with beta 2.5 and FWHM 2.5" sums to 0.983, and that is right.
+pixel area. Profiles are normalised analytically over the whole plane, never on a truncated stamp: a 63-pixel
+kernel of a Moffat with beta 2.5 and FWHM 2.5" sums to 0.987, and that is right.
 
 Names: ``psfsize`` is the survey's number, 2.3548 sqrt(Neff / 4 pi) with Neff = 1 / sum(psf^2), the FWHM of
 the Gaussian of equal noise area; ``fwhm`` is the full width at half maximum.
