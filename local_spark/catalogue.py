@@ -57,8 +57,9 @@ def in_primary(name: str, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
 def measure(rng: np.random.Generator, objects: Objects, observed: Observed) -> dict[str, np.ndarray]:
     """Measure a brick's objects as the survey would.
 
-    Faint neighbours within a second of arc are swallowed by the brighter; what is below 6 sigma in every band
-    is lost; fluxes, positions, sizes and shapes scatter by the noise; poorly resolved galaxies become REX or PSF.
+    Faint neighbours within a second of arc are swallowed by the brighter; what is below 6 sigma in all bands
+    together is lost; fluxes, positions, sizes and shapes scatter by the noise; poorly resolved galaxies become
+    REX or PSF.
 
     Args:
         rng: the brick's own generator.
@@ -80,13 +81,13 @@ def measure(rng: np.random.Generator, objects: Objects, observed: Observed) -> d
     psfsize, sky_ivar = observed.psfsize[:, at[0], at[1]].T, observed.sky_invvar[:, at[0], at[1]].T
     spread = (psfsize / SIGMA_TO_FWHM) ** 2 + (0.7 * seen["reff_arcsec"][:, None]) ** 2
     ivar = sky_ivar / noise_pixels(SIGMA_TO_FWHM * np.sqrt(spread))
-    snr = truth[:, :3] * np.sqrt(ivar)
-    kept = snr.max(axis=1, initial=0.0) > DETECTION_SNR
+    snr = np.sqrt(np.sum(truth[:, :3] ** 2 * ivar, axis=1))
+    kept = snr > DETECTION_SNR
     seen = {name: values[kept] for name, values in seen.items()}
     at = (at[0][kept], at[1][kept])
-    columns = _identity(rng, seen, observed, snr[kept].max(axis=1, initial=1.0), psfsize[kept].max(axis=1))
+    columns = _identity(rng, seen, observed, snr[kept], psfsize[kept].max(axis=1))
     columns |= _fluxes(rng, truth[kept], ivar[kept], observed.conditions.ebv)
-    columns |= _shapes(rng, seen, snr[kept].max(axis=1, initial=1.0), psfsize[kept].min(axis=1))
+    columns |= _shapes(rng, seen, snr[kept], psfsize[kept].min(axis=1))
     columns |= _depths(observed, at, psfsize[kept], sky_ivar[kept])
     return columns
 
@@ -158,7 +159,7 @@ def _shapes(
     count = len(snr)
     resolved = snr * (seen["reff_arcsec"] / psfsize) ** 2
     kind = np.where(resolved < 8.0, "REX", seen["type"])
-    kind = np.where((resolved < 1.2) | (seen["kind"] == "star"), "PSF", kind)
+    kind = np.where((resolved < 0.8) | (seen["kind"] == "star"), "PSF", kind)
     radius = seen["reff_arcsec"] / np.sqrt(np.where(kind == "REX", 1.0, seen["q"]))
     noise = np.minimum(0.5, 0.02 + 1.0 / snr)
     radius = np.where(kind == "PSF", 0.0, radius * np.exp(noise * rng.standard_normal(count)))

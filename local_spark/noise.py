@@ -23,7 +23,9 @@ def noise_kernel(correlation: tuple[float, ...]) -> NDArray[np.float32]:
         ValueError: no noise has such a correlation (the spectrum would be negative).
     """
     angle = 2.0 * np.pi * np.arange(128) / 128
-    power = 1.0 + 2.0 * sum(rho * np.cos((k + 1) * angle) for k, rho in enumerate(correlation))
+    power = np.ones_like(angle)
+    for step, rho in enumerate(correlation, start=1):
+        power += 2.0 * rho * np.cos(step * angle)
     if np.min(power) < 0.0:
         raise ValueError(f"noise correlation {correlation}: the power spectrum is negative at some scale")
     taps = np.fft.ifft(np.sqrt(power)).real

@@ -99,8 +99,8 @@ def _draw_lrgs(rng: np.random.Generator, count: int) -> Objects:
     )
     share = np.cumsum(np.asarray(summary["type_shares"]), axis=1)[z_bin]
     kind = np.asarray(summary["types"])[np.minimum((rng.random((count, 1)) > share).sum(axis=1), 3)]
-    # Median size and its slope chosen to look like real DES and DECaLS LRGs: 0.8" at z = 19.9, 1.9" at 17.5.
-    reff = 10.0 ** (-0.10 - 0.16 * (mags["z"] - 19.9) + 0.16 * rng.standard_normal(count))
+    # Sizes at which the share of light within 1.05" agrees with that of real DES LRG stamps, z = 17.5 to 20.
+    reff = 10.0 ** (-0.14 - 0.16 * (mags["z"] - 19.9) + 0.16 * rng.standard_normal(count))
     reff *= np.select([kind == "REX", kind == "EXP"], [0.55, 0.75], 1.0)
     index = np.select(
         [kind == "REX", kind == "EXP", kind == "DEV"], [1.0, 1.0, 4.0], _ser_index(rng, count, 3.2)
