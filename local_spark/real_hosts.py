@@ -100,10 +100,16 @@ class StampBrick:
         return np.full(len(ra), middle), np.full(len(ra), middle)
 
     def cut(self, x0: int, y0: int, size: int) -> Cutout:
-        """Cut out of the image; inverse variance from the measured sky, no maskbits."""
-        image = self.image[:, y0 : y0 + size, x0 : x0 + size]
-        invvar = np.broadcast_to((self.sigma**-2.0)[:, None, None], image.shape).astype(np.float32)
-        return Cutout(image, invvar, np.zeros((size, size), np.int32), False, 0, 0)
+        """Cut out of the image; inverse variance from the measured sky, 0 beyond the image; no maskbits."""
+        height, width = self.image.shape[1:]
+        xs, ys = np.arange(x0, x0 + size), np.arange(y0, y0 + size)
+        inside = ((ys >= 0) & (ys < height))[:, None] & ((xs >= 0) & (xs < width))[None, :]
+        image = self.image[:, ys.clip(0, height - 1)[:, None], xs.clip(0, width - 1)[None, :]]
+        invvar = np.where(inside, (self.sigma**-2.0)[:, None, None], 0.0).astype(np.float32)
+        padded = int((~inside).sum())
+        return Cutout(
+            np.where(inside, image, np.float32(0)), invvar, np.zeros((size, size), np.int32), False, padded, 0
+        )
 
     def psfsize(self, x: float, y: float) -> tuple[np.ndarray, str]:
         """Refuse: the stamps come without a PSF, so the row's size is used."""
