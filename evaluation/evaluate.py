@@ -23,7 +23,7 @@ from darkhaloscope.records import SCORES, SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, replace_file
 from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
-from evaluation.scores import Scores, ScoresError, at_least, read_scores
+from evaluation.scores import Scores, ScoresError, at_least, read_scores, without_repeats
 from evaluation.strata import COLUMNS, stratify
 from training.metrics import (
     FPR_TARGETS,
@@ -50,9 +50,12 @@ _HISTOGRAM_BINS = 60
 def evaluate(scores: Scores, n_resamples: int = 1_000, seed: int = 0) -> dict[str, Any]:
     """Return every figure of a scores dataset, JSON-ready; see the module's docstring.
 
+    A galaxy counts once among the controls: see `scores.without_repeats`.
+
     Raises:
         MetricsError: one class only.
     """
+    scores = without_repeats(scores)
     logit, label = scores.logit, scores.label
     roc = roc_curve(logit, label)
     grid = _fpr_grid(roc.n_negatives)
@@ -60,7 +63,7 @@ def evaluate(scores: Scores, n_resamples: int = 1_000, seed: int = 0) -> dict[st
         logit, label, scores.columns["sky_cell"], lambda r: _statistics(r, grid), n_resamples, seed
     )
     counts = _counts(scores)
-    figures = _figures(roc, counts["distinct_negative_hosts"])
+    figures = _figures(roc)
     low, high = resamples.interval()
     for i, name in enumerate(figures):
         figures[name] |= {"cell_low": _number(low, i), "cell_high": _number(high, i)}
@@ -90,13 +93,13 @@ def _counts(scores: Scores) -> dict[str, int]:
         "rows": len(label),
         "positives": int(label.sum()),
         "negatives": int((~label).sum()),
-        "distinct_positive_hosts": len(np.unique(host[label])),
-        "distinct_negative_hosts": len(np.unique(host[~label])),
+        "positive_hosts": len(np.unique(host[label])),
+        "repeated_controls": scores.repeated_controls,
         "sky_cells": len(np.unique(scores.columns["sky_cell"])),
     }
 
 
-def _figures(roc: Roc, distinct_negatives: int) -> dict[str, dict[str, Any]]:
+def _figures(roc: Roc) -> dict[str, dict[str, Any]]:
     low, high = auroc_interval(roc)
     n = {"n_positives": roc.n_positives, "n_negatives": roc.n_negatives}
     enough = min(roc.n_positives, roc.n_negatives) >= MIN_EVENTS
@@ -104,10 +107,7 @@ def _figures(roc: Roc, distinct_negatives: int) -> dict[str, dict[str, Any]]:
         "auroc": {"value": auroc(roc), "low": low, "high": high, **n, "resolved": enough}
     }
     for fpr in FPR_TARGETS:
-        point = asdict(tpr_at_fpr(roc, fpr))
-        # A galaxy that appears twice among the negatives is not two galaxies.
-        point["resolved"] = point["resolved"] and fpr * distinct_negatives >= MIN_EVENTS - 1e-9
-        figures[fpr_name(fpr)] = point
+        figures[fpr_name(fpr)] = asdict(tpr_at_fpr(roc, fpr))
     figures[f"fpr@tpr{TPR_TARGET}"] = asdict(fpr_at_tpr(roc))
     return {name: _finite(figure) for name, figure in figures.items()}
 

@@ -82,7 +82,7 @@ def _column(rows: list[dict[str, Any]], name: str) -> list[float]:
 
 def roc(metrics: dict[str, Any]) -> str:
     """Draw TPR against FPR on a log axis, with the band of resampled sky cells."""
-    curve, n = metrics["curve"], metrics["n"]["distinct_negative_hosts"]
+    curve, n = metrics["curve"], metrics["n"]["negatives"]
     fpr = np.asarray(curve["fpr"])
 
     def paint(axis: Axes) -> None:

@@ -29,7 +29,7 @@ from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, replace_file
 from evaluation import figures
 from evaluation.gallery import choose, pictures, read_choice
-from evaluation.scores import Scores, ScoresError, read_scores
+from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 from evaluation.workspace import STAGES, Missing, Workspace, WorkspaceError, hash_faults, read_workspace
 
 PAGE_NAME = "report/index.html"
@@ -52,6 +52,7 @@ def render(workspace: Workspace) -> str:
         "duration": duration,
         "bin_names": figures.bin_names,
     }
+    environment.globals |= {"number": number, "percent": percent}
     return environment.get_template("report.html.j2").render(page_of(workspace))
 
 
@@ -124,7 +125,7 @@ def galleries(workspace: Workspace) -> list[tuple[str, str, list[Any]]] | Missin
 def _scores(workspace: Workspace) -> Scores | None:
     if "scores" not in workspace.hashes:
         return None
-    return read_scores(workspace.scores, ("arc_snr",))
+    return without_repeats(read_scores(workspace.scores, ("arc_snr",)))
 
 
 def extremes(scores: Scores, snr: float) -> list[tuple[str, str, list[str]]]:
@@ -174,7 +175,7 @@ def stage_card(record: dict[str, Any] | Missing) -> dict[str, Any] | Missing:
         "inputs": record["inputs"],
         "seconds": record.get("seconds"),
         "code_version": record["code_version"],
-        "counts": list(flatten(counts)),
+        "counts": [(k, f"{v / 1e6:,.1f} MB" if k.endswith("bytes") else v) for k, v in flatten(counts)],
         "reasons": sorted(reasons.items(), key=str),
     }
 

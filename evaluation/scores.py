@@ -30,6 +30,7 @@ class Scores:
         provenance: model and data hashes, split, averaging: the same in every file.
         hash: content hash of the dataset.
         selection: which rows of it these are; empty: all.
+        repeated_controls: rows that `without_repeats` left out.
         record: its `_stage_config.json`, empty where there is none.
     """
 
@@ -38,6 +39,7 @@ class Scores:
     hash: str
     record: dict[str, Any]
     selection: str = ""
+    repeated_controls: int = 0
 
     @property
     def label(self) -> np.ndarray:
@@ -81,6 +83,22 @@ def read_scores(root: str, columns: tuple[str, ...] = ()) -> Scores:
     found = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     _check(found, root)
     return Scores(found, json.loads(next(iter(sources))), content_hash(root), read_record(root) or {})
+
+
+def without_repeats(scores: Scores) -> Scores:
+    """Return the scores with each control galaxy once: its first row.
+
+    Nothing is added to a control, so replicates of one host are the same pixels again, and would narrow every
+    interval of the FPR as if they were new galaxies. (Logits do not tell them apart: those of the same pixels
+    differ in the last digits from batch to batch.)
+    """
+    control = np.flatnonzero(~scores.label)
+    keep = scores.label.copy()
+    keep[control[np.unique(scores.columns["host_id"][control], return_index=True)[1]]] = True
+    left_out = scores.repeated_controls + int((~keep).sum())
+    return replace(
+        scores, columns={k: v[keep] for k, v in scores.columns.items()}, repeated_controls=left_out
+    )
 
 
 def at_least(scores: Scores, minimum: Mapping[str, float]) -> Scores:

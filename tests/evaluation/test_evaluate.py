@@ -40,8 +40,8 @@ def test_every_figure_has_its_n_interval_and_hashes(scores_root, metrics):
         "rows": 4_000,
         "positives": 2_000,
         "negatives": 2_000,
-        "distinct_positive_hosts": 2_000,
-        "distinct_negative_hosts": 2_000,
+        "positive_hosts": 2_000,
+        "repeated_controls": 0,
         "sky_cells": 30,
     }
     assert metrics["unresolved"] == ["tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4"]
@@ -63,13 +63,18 @@ def test_the_curve_and_the_histogram_are_those_of_the_scores(scores_root, metric
     assert sum(histogram["positives"]) == sum(histogram["negatives"]) == 2_000
 
 
-def test_replicates_of_one_galaxy_do_not_resolve_a_rate(tmp_path):
-    columns = fabricated_columns(8_000)
-    columns["host_id"] = columns["host_id"] % 2_000  # 4,000 controls of 1,000 galaxies
-    write_scores(tmp_path, columns, drawn_logits(columns))
-    result = evaluate(read_scores(str(tmp_path), COLUMNS), n_resamples=2)
-    assert result["n"]["distinct_negative_hosts"] == 1_000
-    assert "tpr@fpr1e-2" in result["unresolved"]
+def test_replicates_of_a_control_change_no_figure(tmp_path):
+    columns = fabricated_columns(400)
+    logit = drawn_logits(columns)
+    write_scores(tmp_path / "once", columns, logit)
+    control = columns["is_control"] == 1
+    twice = {k: np.concatenate([v, v[control]]) for k, v in columns.items()}
+    twice["task_id"][400:] = [f"{i:032x}" for i in range(control.sum())]
+    write_scores(tmp_path / "twice", twice, np.concatenate([logit, logit[control] * (1 + 1e-6)]))
+    once, again = (evaluate(read_scores(str(tmp_path / name), COLUMNS), 20) for name in ("once", "twice"))
+    assert (once["n"]["repeated_controls"], again["n"]["repeated_controls"]) == (0, 200)
+    for part in ("figures", "curve", "binary_score_frac", "strata"):
+        assert once[part] == again[part]
 
 
 def test_resampled_cells_give_wider_intervals_where_cells_differ():

@@ -61,7 +61,10 @@ def test_text_from_the_data_is_shown_and_never_run(page):
 def test_the_numbers_on_the_page_are_those_of_the_files(run, page):
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     n, figures = metrics["n"], metrics["figures"]
-    assert f"{n['positives']} injections on {n['distinct_positive_hosts']} galaxies" in page
+    assert (
+        f"{n['positives']} injections on {n['positive_hosts']} galaxies and {n['negatives']} control galaxies"
+        in page
+    )
     for name, figure in figures.items():
         assert f"<td>{name}</td>" in page
         assert f"{number(figure['low'])} to {number(figure['high'])}" in page
