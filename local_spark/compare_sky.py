@@ -39,31 +39,38 @@ def read_section(root: Path, brick: str, x0: int, y0: int, size: int) -> np.ndar
     return np.stack(planes)
 
 
+def read_truth(path: Path) -> tuple[str, np.ndarray, int]:
+    """Return brick name, the painter's truth and the side of the brick's images."""
+    brick = path.stem.removeprefix("truth-")
+    with fitsio.FITS(str(path.parents[1] / file_path(brick, "image", "r"))) as fits:
+        side = int(fits[1].get_dims()[0])
+    return brick, fitsio.read(str(path)), side
+
+
 def mini_fields(sky: Path) -> list[Picture]:
     """Return a field of each brick of the mini sky, then the surroundings of its brightest star."""
-    pictures, brightest = [], (99.0, "", 0, 0)
+    pictures: list[Picture] = []
+    brightest: tuple[float, Picture] = (99.0, ("", np.zeros((3, 2, 2))))
     for path in sorted((sky / "truth").glob("truth-*.fits")):
-        brick = path.stem.removeprefix("truth-")
-        pictures.append((f"mini {brick}", read_section(sky, brick, 400, 1500, FIELD)))
-        truth = fitsio.read(str(path), columns=["mag_r", "x", "y"])
+        brick, truth, side = read_truth(path)
+        corner = (side - FIELD) // 3
+        pictures.append((f"mini {brick}", read_section(sky, brick, corner, corner, FIELD)))
         star = truth[np.argmin(truth["mag_r"])]
-        brightest = min(brightest, (float(star["mag_r"]), brick, int(star["x"]), int(star["y"])))
-    mag, brick, x, y = brightest
-    half = min(2 * FIELD, x, y)
-    pictures.append(
-        (f"mini {brick}: star of r = {mag:.1f}", read_section(sky, brick, x - half, y - half, 2 * half))
-    )
-    return pictures
+        if star["mag_r"] < brightest[0]:
+            size = min(4 * FIELD, side)
+            x0, y0 = (int(np.clip(star[c] - size // 2, 0, side - size)) for c in "xy")
+            title = f"mini {brick}: star of r = {star['mag_r']:.1f}"
+            brightest = (float(star["mag_r"]), (title, read_section(sky, brick, x0, y0, size)))
+    return [*pictures[:6], brightest[1]]
 
 
 def mini_stamps(sky: Path, count: int) -> list[Picture]:
     """Return stamps around painted LRGs where there are data in g, bright ones and faint ones mixed."""
     pictures: list[Picture] = []
+    half = STAMP // 2
     for path in sorted((sky / "truth").glob("truth-*.fits")):
-        brick = path.stem.removeprefix("truth-")
-        truth = fitsio.read(str(path))
-        half = STAMP // 2
-        inside = np.all([(truth[c] > half) & (truth[c] < 3599 - half) for c in "xy"], axis=0)
+        brick, truth, side = read_truth(path)
+        inside = np.all([(truth[c] > half) & (truth[c] < side - 1 - half) for c in "xy"], axis=0)
         lrgs = truth[inside & (truth["kind"] == "lrg") & (truth["mag_z"] < 19.8)]
         for row in lrgs[:: max(1, len(lrgs) // 6)][:6]:
             x0, y0 = int(row["x"] + 0.5) - half, int(row["y"] + 0.5) - half
