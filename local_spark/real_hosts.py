@@ -17,7 +17,8 @@ from darkhaloscope.survey.photometry import magnitude
 from darkhaloscope.survey.splits import sky_cell
 
 BRICK = "0591m305"
-DETECTION_SIGMA, FAINTEST_R, APERTURE_ARCSEC = 3.0, 23.1, 2.1
+DETECTION_SIGMA, FAINTEST_R, APERTURE_ARCSEC = 3.0, 23.3, 2.1
+MARGIN = 16  # pixels from the edge of the exposed region: arcs of theta_E 2.5 arcsec still fall inside
 NO_EXTINCTION = 0.0  # neither set comes with E(B-V): hosts and sources are compared as observed
 DES_PSFSIZE_ARCSEC = 1.2  # the DES stamps come without a PSF: a typical DECam size is assumed, and stated
 
@@ -50,6 +51,7 @@ def find_galaxies(
         fluxes = {b: sep.sum_circle(image[i], x, y, radius)[0] for i, b in enumerate(BANDS)}
         keep = np.all([f > 0 for f in fluxes.values()], axis=0)
         keep &= magnitude(fluxes["r"]) < FAINTEST_R
+        keep &= (np.minimum(x, y) > MARGIN) & (np.maximum(x, y) < x1 - x0 - MARGIN)
         ra, dec = brick.wcs.pixel_to_sky(x[keep] + x0, y[keep] + y0)
     depth = {b: -2.5 * np.log10(5 * np.median(sigma[i]) * noise_radius(psfsize[b])) + 22.5
              for i, b in enumerate(BANDS)}  # fmt: skip

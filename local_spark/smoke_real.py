@@ -88,7 +88,12 @@ def colours(images: np.ndarray, radius: float = 8.0) -> dict[str, list[float]]:
     inside = images[:, :, np.hypot(x, y) < radius].sum(axis=2)
     mags = magnitude(np.where(inside > 0, inside, np.nan))
     pairs = {"g_r": mags[:, 0] - mags[:, 1], "r_z": mags[:, 1] - mags[:, 2]}
-    return {name: np.nanpercentile(c, [25, 50, 75]).round(3).tolist() for name, c in pairs.items()}
+    return {name: rounded(np.nanpercentile(c, [25, 50, 75])) for name, c in pairs.items()}
+
+
+def rounded(values: np.ndarray) -> list[float]:
+    """Return values with the digits that mean something."""
+    return [float(f"{v:.4g}") for v in values]
 
 
 def compare(stamps: np.ndarray, hosts: np.ndarray, arcs: np.ndarray, control: np.ndarray) -> dict[str, Any]:
@@ -106,14 +111,14 @@ def compare(stamps: np.ndarray, hosts: np.ndarray, arcs: np.ndarray, control: np
     return {
         "stamps": len(stamps),
         "controls_identical_to_the_coadd": bool(np.array_equal(stamps[control], hosts[control])),
-        "sky_noise_ratio_median": np.median(noise / before, axis=0).round(4).tolist(),
-        "sky_noise_nmgy": np.median(before, axis=0).round(5).tolist(),
+        "sky_noise_ratio_median": rounded(np.median(noise / before, axis=0)),
+        "sky_noise_nmgy": rounded(np.median(before, axis=0)),
         "colours_untouched_hosts": colours(hosts),
         "colours_stamps": colours(stamps[injected]),
         "colours_arcs": colours(arcs[injected], 1e3),
-        "residual_after_removing_the_arc_over_sky_noise": np.median(
-            np.abs(stamps - arcs - hosts)[injected].std(axis=(2, 3)) / before, axis=0
-        ).round(4).tolist(),
+        "photon_noise_of_the_arc_over_sky_noise": rounded(
+            np.median((stamps - arcs - hosts)[injected].std(axis=(2, 3)) / before, axis=0)
+        ),
     }  # fmt: skip
 
 
