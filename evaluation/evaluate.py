@@ -42,6 +42,7 @@ from training.metrics import (
 )
 
 METRICS_NAME = "metrics.json"
+FORMAT = 1  # of metrics.json; raise it when a reader of the old one would misread or miss a key
 STRATA_FPR = 1e-2  # FPR whose threshold strata are judged at: the smallest that a small test set resolves
 _POINTS_PER_DECADE = 24
 _HISTOGRAM_BINS = 60
@@ -69,6 +70,7 @@ def evaluate(scores: Scores, n_resamples: int = 1_000, seed: int = 0) -> dict[st
         figures[name] |= {"cell_low": _number(low, i), "cell_high": _number(high, i)}
     threshold = figures[fpr_name(STRATA_FPR)]["threshold"]
     return {
+        "format": FORMAT,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "code_version": code_version(),
         "scores_hash": scores.hash,

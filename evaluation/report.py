@@ -93,6 +93,7 @@ def page_of(workspace: Workspace) -> dict[str, Any]:
         "stages": [(name, meaning, stage_card(stages[name])) for name, meaning in STAGES.items()],
         "scoring": stage_card(workspace.scoring),
         "failures": workspace.failures,
+        "step_seconds": workspace.step_seconds,
     }
 
 

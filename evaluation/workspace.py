@@ -17,6 +17,7 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import COMPLETENESS, FAILURES, SchemaError, check_schema
 from darkhaloscope.stage import RECORD_NAME, place, read_record
 from darkhaloscope.storage import filesystem, join, read_bytes
+from evaluation.evaluate import FORMAT, METRICS_NAME
 
 STAGES = {
     "phase3": "targets: galaxies that may be hosts",
@@ -55,6 +56,7 @@ class Workspace:
         metrics: `metrics.json`, or Missing.
         completeness: rows of stage 4d's table, or Missing.
         hashes: content hashes of the datasets that are there, by name.
+        step_seconds: how long each step of a smoke run took, of its `summary.json`; empty for other runs.
     """
 
     root: str
@@ -67,6 +69,7 @@ class Workspace:
     metrics: dict[str, Any] | Missing
     completeness: list[dict[str, Any]] | Missing
     hashes: dict[str, str]
+    step_seconds: dict[str, float]
 
     def place(self, stage: str) -> str:
         """Return the URL of a stage's output."""
@@ -99,9 +102,10 @@ def read_workspace(root: str, experiment_id: str | None = None) -> Workspace:
         training=_json(join(trained, "config.json"), "training/train.py writes it"),
         epochs=_epochs(join(trained, "log.jsonl")),
         scoring=_stage(join(root, "scores", experiment.name), "score"),
-        metrics=_json(join(root, "evaluation", "metrics.json"), "python -m evaluation.evaluate writes it"),
+        metrics=_metrics(join(root, "evaluation", METRICS_NAME)),
         completeness=_table(place(root, "phase4d", experiment)),
         hashes=_hashes(root, experiment),
+        step_seconds=_step_seconds(join(root, "summary.json")),
     )
 
 
@@ -139,6 +143,19 @@ def _json(url: str, maker: str) -> dict[str, Any] | Missing:
         return Missing(f"no {url}: {maker}")
     except ValueError as error:
         return Missing(f"{url}: not JSON ({error}); {maker}")
+
+
+def _metrics(url: str) -> dict[str, Any] | Missing:
+    maker = "python -m evaluation.evaluate writes it"
+    metrics = _json(url, maker)
+    if not isinstance(metrics, Missing) and metrics.get("format") != FORMAT:
+        return Missing(f"{url}: format {metrics.get('format')}, this code reads {FORMAT}; {maker} anew")
+    return metrics
+
+
+def _step_seconds(url: str) -> dict[str, float]:
+    summary = _json(url, "the smoke run writes it")
+    return {} if isinstance(summary, Missing) else summary.get("seconds", {})
 
 
 def _epochs(url: str) -> list[dict[str, Any]] | Missing:

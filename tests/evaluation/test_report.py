@@ -72,6 +72,7 @@ def test_the_numbers_on_the_page_are_those_of_the_files(run, page):
     assert page.count('<span class="tag">unresolved</span>') == len(metrics["unresolved"]) == 4
     for found in (metrics["scores_hash"], EXPERIMENT.digest(), *read_workspace(str(run)).hashes.values()):
         assert found in page
+    assert "1.6 min in all: sky 31.5 s, train 62.0 s." in page
     assert "5,000" in page  # sweep rows read, of stage 3's record
     assert "<b>Missing" not in page and "Does not belong together" not in page
 
@@ -111,6 +112,13 @@ def test_figures_of_another_run_are_not_shown_as_this_ones(copy):
     assert "metrics.json is of the scores ffffffffffffffff; those here are" in faults
     assert "phase4c was made from manifest eeeeeeeeeeeeeeee, which no stage here has" in faults
     assert "training read the train shards" in faults and "those here are absent" in faults
+
+
+def test_figures_of_an_older_format_are_not_misread(copy):
+    file = copy / "evaluation" / "metrics.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 0}))
+    metrics = read_workspace(str(copy)).metrics
+    assert isinstance(metrics, Missing) and "format 0, this code reads 1" in metrics.reason
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
