@@ -72,6 +72,7 @@ class Injection:
     """Stage 4a: configurations and controls."""
 
     tier: Literal["debug", "grid", "train"] = "train"
+    prior: Literal["grid", "natural"] = "grid"  # natural: injection/natural.py; `grid` is then not used
     grid: Literal["grid_small", "grid_medium", "grid_sota"] = "grid_sota"
     n_total_per_split: int = 200_000  # rows wanted per split; fewer where the hosts run out
     replicates: int = 1  # stamps at most per host
@@ -81,6 +82,8 @@ class Injection:
     source_bank: str = ""
     src_n: float = 1.0
     max_offset_over_theta_e: float = 0.8
+    src_r_bright: float = 22.0  # unlensed, prior natural only
+    src_r_faint: float = 26.0
 
 
 @dataclass(frozen=True)
@@ -221,6 +224,15 @@ def _check(experiment: Experiment, where: str) -> None:
         raise ConfigError(f"{where}: splits train+val+test = {fractions}; expected fractions that add to 1")
     if not 0 <= experiment.injection.control_frac <= 1:
         raise ConfigError(f"{where}: injection.control_frac = {experiment.injection.control_frac}; 0 to 1")
+    if experiment.injection.prior == "natural" and experiment.injection.tier != "train":
+        raise ConfigError(
+            f"{where}: injection.prior = 'natural' draws every lens and goes with tier 'train' only; "
+            f"tier is {experiment.injection.tier!r}"
+        )
+    if experiment.injection.controls == "paired" and experiment.injection.control_frac != 0.5:
+        raise ConfigError(
+            f"{where}: paired controls make injection.control_frac 0.5, not {experiment.injection.control_frac}"
+        )
     if experiment.psf.model == "kernel" and not experiment.psf.kernel:
         raise ConfigError(
             f"{where}: psf.model = 'kernel' needs psf.kernel, the URL of coadd_psf_{{band}}.npy"

@@ -7,7 +7,8 @@ a pair share one configuration. `task_id` is keyed by everything that defines th
 
 Tiers: `train`: each host draws a configuration per replicate. `grid`: each host gets every configuration,
 with drawn geometry and colours. `debug`: every configuration, with a round lens, no shear and the source on
-the axis, so that each stamp is a ring of radius theta_E that can be checked by eye.
+the axis, so that each stamp is a ring of radius theta_E that can be checked by eye. With the natural prior
+(tier `train`) there is no configuration, and `config_id` is -1: see `natural`.
 """
 
 from __future__ import annotations
@@ -24,13 +25,17 @@ from darkhaloscope.injection.colours import frozen_colours
 from darkhaloscope.injection.grids import AXES, configurations
 from darkhaloscope.injection.hosts import is_control_host, refuse_repeats
 from darkhaloscope.injection.keys import draw_ids, enumerated
-from darkhaloscope.records import BANDS, HOST, MANIFEST, TARGETS, check_schema, to_batch
+from darkhaloscope.injection.natural import natural_arcs
+from darkhaloscope.records import HOST, MANIFEST, TARGETS, check_schema, to_batch
 from darkhaloscope.sources.bank import SourceIndex
 from darkhaloscope.sources.draw import draw_sources
 from darkhaloscope.sources.open import open_bank
 
 GEOMETRY_STREAM = 1
 LENS_E_RANGE = (0.05, 0.45)  # uniform, as in the earlier generations
+
+HOST_NAMES = tuple(c.name for c in HOST)
+LIGHT_NAMES = ("mag_dered_r", "mag_dered_z", "shape_e1", "shape_e2")
 
 Columns = dict[str, np.ndarray]
 
@@ -53,23 +58,27 @@ def lay_out_injections(
         SchemaError: `targets` lacks a column.
         ValueError: a host occurs twice, or is in a split without sources.
     """
-    needed = [c.name for c in HOST] + [f"mag_dered_{b}" for b in BANDS]
+    needed = [*HOST_NAMES, *LIGHT_NAMES]
     check_schema(TARGETS, targets.schema, "targets", needed)
     hosts: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False)) for n in needed}
     refuse_repeats(hosts["host_id"])
     host, replicate, config_id = _expand(len(hosts["host_id"]), experiment)
     ids = draw_ids(hosts["host_id"][host], replicate, config_id, experiment)
-    if not enumerated(experiment):
-        config_id = _draw_configuration(ids, experiment)
-    columns = _arcs(ids, config_id, experiment)
+    light = {name: hosts[name][host] for name in LIGHT_NAMES}
+    if experiment.injection.prior == "natural":
+        config_id = np.full(len(ids), -1)
+        columns = _natural(ids, light, experiment)
+    else:
+        config_id = config_id if enumerated(experiment) else _draw_configuration(ids, experiment)
+        columns = _arcs(ids, config_id, experiment)
     columns |= {"replicate": replicate, "config_id": config_id}
-    columns |= {name: hosts[name][host] for name in (c.name for c in HOST)}
+    columns |= {name: hosts[name][host] for name in HOST_NAMES}
     bank = ""
     if experiment.injection.source == "image":
         sources = open_bank(experiment.injection.source_bank).index if sources is None else sources
         columns |= _image_sources(ids, columns, sources)
         bank = sources.digest
-    columns |= _magnitudes(ids, columns, hosts["mag_dered_r"][host], sources)
+    columns |= _magnitudes(ids, columns, light["mag_dered_r"], sources)
     return to_batch(MANIFEST, _with_controls(columns, experiment, bank))
 
 
@@ -97,10 +106,21 @@ def _arcs(ids: list[str], config_id: np.ndarray, experiment: Experiment) -> Colu
     columns |= _geometry(ids, columns["theta_e_arcsec"], experiment)
     if injection.tier == "debug":
         columns["shear"] = np.zeros(len(ids))
-    columns["src_n"] = np.full(len(ids), injection.src_n)
-    columns["source_kind"] = np.full(len(ids), injection.source, object)
-    columns["source_id"] = np.full(len(ids), -1, np.int64)
-    return columns
+    return columns | _analytic(len(ids), experiment)
+
+
+def _natural(ids: list[str], light: Columns, experiment: Experiment) -> Columns:
+    """Return lens and (analytic) source columns of the natural prior."""
+    drawn = natural_arcs(ids, light, experiment)
+    return _geometry(ids, drawn["theta_e_arcsec"], experiment) | drawn | _analytic(len(ids), experiment)
+
+
+def _analytic(n: int, experiment: Experiment) -> Columns:
+    return {
+        "src_n": np.full(n, experiment.injection.src_n),
+        "source_kind": np.full(n, experiment.injection.source, object),
+        "source_id": np.full(n, -1, np.int64),
+    }
 
 
 def _image_sources(ids: list[str], columns: Columns, sources: SourceIndex) -> Columns:
@@ -179,8 +199,8 @@ def _task_ids(
     injection, stamps = experiment.injection, experiment.stamps
     shared = (
         experiment.experiment_id, experiment.digest("seed", "psf"), stamps.size, stamps.poisson_noise,
-        injection.tier, injection.grid, injection.source, bank, injection.src_n,
-        injection.max_offset_over_theta_e, control_kind,
+        injection.tier, injection.prior, injection.grid, injection.source, bank, injection.src_n,
+        injection.max_offset_over_theta_e, injection.src_r_bright, injection.src_r_faint, control_kind,
     )  # fmt: skip
     rows = zip(
         *(columns[n].tolist() for n in ("host_id", "replicate", "config_id", "source_id")), strict=True

@@ -154,6 +154,8 @@ def test_source_magnitudes_are_relative_to_the_host_outside_the_galaxy():
         {"injection": {"src_n": 2.0}},
         {"injection": {"grid": "grid_small"}},
         {"injection": {"tier": "debug"}},
+        {"injection": {"prior": "natural"}},
+        {"injection": {"src_r_faint": 25.0}},
         {"injection": {"max_offset_over_theta_e": 0.5}},
         {"injection": PAIRED},
     ],
