@@ -117,4 +117,4 @@ def to_source_plane(
     """
     sie_x, sie_y = sie_deflection(x, y, theta_e, q, phi_rad)
     shear_x, shear_y = shear_deflection(x, y, shear, shear_phi_rad)
-    return x - sie_x - shear_x, y - sie_y - shear_y
+    return np.asarray(x) - sie_x - shear_x, np.asarray(y) - sie_y - shear_y

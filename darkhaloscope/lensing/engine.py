@@ -17,7 +17,7 @@ FAR_LOG = 3.0  # the far field reaches exp(3) times the lattice's half width
 
 
 @njit
-def _append_children(x, y, edge, parts, limit_x, limit_y, to_x, to_y, count):  # type: ignore[no-untyped-def]
+def _append_children(x, y, edge, parts, limit_x, limit_y, to_x, to_y, count):
     """Append the ``parts x parts`` squares of edge ``edge`` inside a square; returns the new count."""
     for j in range(parts):
         for i in range(parts):
@@ -29,7 +29,7 @@ def _append_children(x, y, edge, parts, limit_x, limit_y, to_x, to_y, count):  #
 
 
 @njit
-def _far_flux(c, low_x, high_x, low_y, high_y, xs, ys, out):  # type: ignore[no-untyped-def]
+def _far_flux(c, low_x, high_x, low_y, high_y, xs, ys, out):
     """Flux of a Sersic source outside the lattice's light region, by a product rule on growing squares."""
     half_x, half_y = 0.5 * (high_x - low_x), 0.5 * (high_y - low_y)
     mid_x, mid_y = low_x + half_x, low_y + half_y
@@ -51,7 +51,7 @@ def _far_flux(c, low_x, high_x, low_y, high_y, xs, ys, out):  # type: ignore[no-
 
 
 @njit
-def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, tolerance, far, n_rays):  # type: ignore[no-untyped-def]
+def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, tolerance, far, n_rays):
     """Spread every row's unit-flux lensed source on its lattice.
 
     Args:
@@ -107,7 +107,9 @@ def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, t
                 elif level == 0:
                     n_next = _append_children(x, y, F32(1.0), BLOCK, limit_x, limit_y, next_x, next_y, n_next)
                 elif k == N_ORDER and n_next + 4 <= room:
-                    n_next = _append_children(x, y, F32(0.5) * size, 2, limit_x, limit_y, next_x, next_y, n_next)
+                    n_next = _append_children(
+                        x, y, F32(0.5) * size, 2, limit_x, limit_y, next_x, next_y, n_next
+                    )
                 else:
                     k = min(k, N_ORDER - 1)
                     list_x[k, count[k]], list_y[k, count[k]] = x, y

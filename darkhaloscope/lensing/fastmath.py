@@ -5,29 +5,31 @@ Polynomials are Chebyshev interpolants, computed here at import; relative errors
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
+from numba import extending, types
 from numpy.polynomial import Chebyshev, Polynomial
 
 from .jit import inline
 
 F32 = np.float32
+intrinsic: Any = extending.intrinsic
 
 
-def _fit(function, low: float, high: float, degree: int) -> tuple[np.float32, ...]:  # type: ignore[no-untyped-def]
+def _fit(function, low: float, high: float, degree: int) -> tuple[np.float32, ...]:
     """Power coefficients, lowest first, of the Chebyshev interpolant of ``function`` on [low, high]."""
     series = Chebyshev.interpolate(function, degree, domain=[low, high])
     return tuple(F32(c) for c in series.convert(kind=Polynomial).coef)
 
 
-def _atan_ratio(w):  # type: ignore[no-untyped-def]
+def _atan_ratio(w):
     root = np.sqrt(np.maximum(w, 1e-30))
     return np.arctan(root) / root
 
 
-def _atanh_ratio(w):  # type: ignore[no-untyped-def]
+def _atanh_ratio(w):
     root = np.sqrt(np.maximum(w, 1e-30))
     return np.arctanh(root) / root
 
@@ -45,10 +47,10 @@ SQRT_HALF_BITS = 0x3F3504F3
 
 
 @intrinsic
-def _split(typingctx, x):  # type: ignore[no-untyped-def]
+def _split(typingctx, x):
     """Exponent (as float32) and mantissa in [sqrt(1/2), sqrt(2)) of a positive, normal float32."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         i32, f32 = ir.IntType(32), ir.FloatType()
         bits = builder.bitcast(args[0], i32)
         exponent = builder.ashr(builder.sub(bits, i32(SQRT_HALF_BITS)), i32(23))
@@ -60,10 +62,10 @@ def _split(typingctx, x):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _power_of_two(typingctx, whole):  # type: ignore[no-untyped-def]
+def _power_of_two(typingctx, whole):
     """``2**whole`` of an integral float32 in [-126, 126]."""
 
-    def codegen(context, builder, signature, args):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, args):
         i32 = ir.IntType(32)
         exponent = builder.add(builder.fptosi(args[0], i32), i32(127))
         return builder.bitcast(builder.shl(exponent, i32(23)), ir.FloatType())
@@ -71,8 +73,30 @@ def _power_of_two(typingctx, whole):  # type: ignore[no-untyped-def]
     return types.float32(types.float32), codegen
 
 
+@intrinsic
+def select(typingctx, condition, a, b):
+    """``a if condition else b`` of two float32, without a branch (a branch stops vectorisation)."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(*args)
+
+    return types.float32(types.boolean, types.float32, types.float32), codegen
+
+
 @inline
-def atan_ratio(w):  # type: ignore[no-untyped-def]
+def lower(a, b):
+    """The smaller of two float32."""
+    return select(a < b, a, b)
+
+
+@inline
+def higher(a, b):
+    """The larger of two float32."""
+    return select(a > b, a, b)
+
+
+@inline
+def atan_ratio(w):
     """``atan(sqrt(w)) / sqrt(w)`` for w in [0, 2/3]."""
     c = ATAN
     w2 = w * w
@@ -81,7 +105,7 @@ def atan_ratio(w):  # type: ignore[no-untyped-def]
 
 
 @inline
-def atanh_ratio(w):  # type: ignore[no-untyped-def]
+def atanh_ratio(w):
     """``atanh(sqrt(w)) / sqrt(w)`` for w in [0, 2/3]."""
     c = ATANH
     w2 = w * w
@@ -92,9 +116,13 @@ def atanh_ratio(w):  # type: ignore[no-untyped-def]
 
 
 @inline
-def exp2(x):  # type: ignore[no-untyped-def]
-    """``2**x`` for |x| <= 126; beyond, the value at the end."""
-    x = min(max(x, F32(-126.0)), F32(126.0))
+def exp2(x):
+    """``2**x`` for x in [-80, 100]; beyond, the value at the end.
+
+    The floor is far above float32's smallest normal number: arithmetic on numbers below that one is a hundred
+    times slower.
+    """
+    x = lower(higher(x, F32(-80.0)), F32(100.0))
     whole = np.floor(x)
     f = x - whole
     c = EXP2
@@ -104,7 +132,7 @@ def exp2(x):  # type: ignore[no-untyped-def]
 
 
 @inline
-def log2(x):  # type: ignore[no-untyped-def]
+def log2(x):
     """Base-2 logarithm of a positive, normal float32."""
     exponent, m = _split(x)
     t = m - ONE

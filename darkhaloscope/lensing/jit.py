@@ -32,6 +32,7 @@ def cache_directory(package: Path = PACKAGE) -> Path:
     return Path(tempfile.gettempdir()) / f"darkhaloscope-{os.getuid()}" / name
 
 
+config: Any = numba.config
 CACHE = str(cache_directory())
 
 # No "nnan" and "ninf": a ray that is not finite must stay visible. "contract" (fused multiply-add) is why
@@ -41,11 +42,11 @@ FAST = {"contract", "arcp", "afn", "nsz", "reassoc"}
 
 def _compiler(**options: Any) -> Callable[[Any], Any]:
     def compiler(function: Any) -> Any:
-        previous, numba.config.CACHE_DIR = numba.config.CACHE_DIR, CACHE
+        previous, config.CACHE_DIR = config.CACHE_DIR, CACHE
         try:
             return numba.njit(cache=True, fastmath=FAST, error_model="numpy", nogil=True, **options)(function)
         finally:
-            numba.config.CACHE_DIR = previous
+            config.CACHE_DIR = previous
 
     return compiler
 

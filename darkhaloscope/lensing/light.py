@@ -84,6 +84,6 @@ def sersic_surface_brightness(
         ``flux * central_brightness * exp(-b_n (R / reff)^(1/n))`` (Graham & Driver 2005,
             eq. 1).
     """
-    radius = elliptical_radius(x_arcsec, y_arcsec, q, phi_rad) / reff_arcsec
+    radius = elliptical_radius(x_arcsec, y_arcsec, q, phi_rad) / np.asarray(reff_arcsec, float)
     shape = np.exp(-sersic_bn(n) * radius ** (1.0 / np.asarray(n, float)))
-    return np.asarray(flux * sersic_central_brightness(reff_arcsec, n) * shape)
+    return np.asarray(np.asarray(flux) * sersic_central_brightness(reff_arcsec, n) * shape)

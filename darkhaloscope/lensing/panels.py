@@ -10,10 +10,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from .fastmath import F32, exp2, log2
+from .fastmath import F32, exp2, higher, log2, lower, select
 from .jit import inline, njit
 from .rays import (
-    ALPHA, AXIS, CENTRE, COS, GAP, ONE, POWER, PXX, PXY, PYX, PYY, RXX, RXY, RYX, RYY, SIN, SLOPE, ZERO, to_source,
+    ALPHA,
+    AXIS,
+    CENTRE,
+    COS,
+    GAP,
+    ONE,
+    POWER,
+    PXX,
+    PXY,
+    PYX,
+    PYY,
+    RXX,
+    RXY,
+    RYX,
+    RYY,
+    SIN,
+    SLOPE,
+    ZERO,
+    to_source,
 )  # fmt: skip
 
 ORDERS = (1, 2, 3, 4, 6)  # Gauss-Legendre nodes per axis that a panel can have
@@ -22,13 +40,13 @@ N_ORDER = len(ORDERS)  # also the code for "split"; -1 is "dark"
 # (m!)^4 / ((2m+1) ((2m)!)^3) (Abramowitz & Stegun 25.4.30).
 SMOOTH = tuple(F32(c) for c in (1 / 24.0, 1 / 4320.0, 1 / 2016000.0, 1 / 1.778e9, 1 / 5.32e15))
 CUSP = tuple(F32(c) for c in (0.5, 0.08, 0.03, 0.015, 0.006))  # of a panel that holds a singularity
-GRAIN = F32(0.1)  # error of an image's panel with one node per source pixel
+GRAIN = F32(0.001)  # error of an image's panel with one node per source pixel
 DIM = F32(0.003)  # panels fainter than this many tolerances are dark
 HALF = F32(0.5)
 
 
 @inline
-def _footprint(x, y, step, c):  # type: ignore[no-untyped-def]
+def _footprint(x, y, step, c):
     """Where a square of edge ``step`` (arcsec) lands: distance from the source's centre, size, and step / r.
 
     The Jacobian is P - R (2 kappa t t^T), t the tangential unit vector: an isothermal deflector stretches
@@ -37,7 +55,7 @@ def _footprint(x, y, step, c):  # type: ignore[no-untyped-def]
     wx, wy, tx, ty, r, psi = to_source(x, y, c)
     inverse_r = ONE / r
     close = step * inverse_r
-    kappa2 = HALF * c[ALPHA] / (psi * max(ONE - HALF * close, HALF))
+    kappa2 = HALF * c[ALPHA] / (psi * higher(ONE - HALF * close, HALF))
     ux, uy = -ty * inverse_r, tx * inverse_r
     bx, by = kappa2 * (c[RXX] * ux + c[RXY] * uy), kappa2 * (c[RYX] * ux + c[RYY] * uy)
     jxx, jxy, jyx, jyy = c[PXX] - bx * ux, c[PXY] - bx * uy, c[PYX] - by * ux, c[PYY] - by * uy
@@ -45,12 +63,12 @@ def _footprint(x, y, step, c):  # type: ignore[no-untyped-def]
 
 
 @inline
-def _above(a, b):  # type: ignore[no-untyped-def]
-    return ONE if a > b else ZERO
+def _above(a, b):
+    return select(a > b, ONE, ZERO)
 
 
 @njit
-def choose_sersic(xs, ys, n, size, parts, c, tolerance, code):  # type: ignore[no-untyped-def]
+def choose_sersic(xs, ys, n, size, parts, c, tolerance, code):
     """Which rule each of n square panels of a Sersic source gets.
 
     ``xs, ys`` are the centres, on the lattice, of squares of edge ``size``, each to be covered by
@@ -59,21 +77,21 @@ def choose_sersic(xs, ys, n, size, parts, c, tolerance, code):  # type: ignore[n
     slope, power, centre = c[SLOPE], c[POWER], c[CENTRE]
     step = size * np.sqrt(c[COS] * c[COS] + c[SIN] * c[SIN])
     panel = size / parts
-    gap = c[GAP] - F32(1.5) * step * c[AXIS]
+    gap = higher(c[GAP] - F32(1.5) * step * c[AXIS], ZERO)
     rate = slope * F32(2.0 * 0.6931472) * power
     for i in range(n):
         e, delta, close = _footprint(xs[i], ys[i], step, c)
         central = close > ONE  # the square may hold the deflector's centre: rays land along a curve
-        inner = max(gap, ZERO) if central else max(e - HALF * delta, F32(0.03) * delta)
+        inner = select(central, gap, higher(e - HALF * delta, F32(0.03) * delta))
         inner += F32(1e-6)
         x = exp2(power * F32(2.0) * log2(inner))
         light = panel * panel * centre * exp2(-slope * x)
         # change of log-brightness over a panel, capped where the profile is flat within it
-        t = min(delta / (parts * max(inner, F32(0.3) * delta)) * rate * x, F32(30.0))
+        t = lower(delta / (parts * higher(inner, F32(0.3) * delta)) * rate * x, F32(30.0))
         # how close the nearest singularity is: the source's centre or the deflector's
-        ratio = min(max(delta / (F32(2.0) * e + F32(1e-6)), HALF * close), ONE)
-        ratio = ONE if central else ratio
-        kink = light if central else min(t, ONE) * light
+        ratio = higher(delta / (F32(2.0) * e + F32(1e-6)), higher(HALF * close, F32(0.05)))
+        ratio = select(central, ONE, lower(ratio, ONE))
+        kink = light * select(central, ONE, lower(t, ONE))
         a, b = (t + panel) * (t + panel), ratio * ratio
         a2, b2 = a * a, b * b
         k = _above(light * a * SMOOTH[0] + kink * b * CUSP[0], tolerance)
@@ -81,11 +99,11 @@ def choose_sersic(xs, ys, n, size, parts, c, tolerance, code):  # type: ignore[n
         k += _above(light * a2 * a * SMOOTH[2] + kink * b2 * b * CUSP[2], tolerance)
         k += _above(light * a2 * a2 * SMOOTH[3] + kink * b2 * b2 * CUSP[3], tolerance)
         k += _above(light * a2 * a2 * a2 * SMOOTH[4] + kink * b2 * b2 * b2 * CUSP[4], tolerance)
-        code[i] = k if light > DIM * tolerance else -ONE
+        code[i] = select(light > DIM * tolerance, k, -ONE)
 
 
 @njit
-def choose_image(xs, ys, n, size, parts, c, envelope, tolerance, code):  # type: ignore[no-untyped-def]
+def choose_image(xs, ys, n, size, parts, c, envelope, tolerance, code):
     """Which rule each of n square panels of an image source gets; as :func:`choose_sersic`.
 
     ``envelope[k]`` is the highest brightness at k or more source pixels from the image's centre. The error
@@ -93,19 +111,19 @@ def choose_image(xs, ys, n, size, parts, c, envelope, tolerance, code):  # type:
     """
     step = size * np.sqrt(c[COS] * c[COS] + c[SIN] * c[SIN])
     panel = size / parts
-    gap = c[GAP] - F32(1.5) * step * c[AXIS]
+    gap = higher(c[GAP] - F32(1.5) * step * c[AXIS], ZERO)
     last = F32(envelope.size - 1)
     for i in range(n):
         e, delta, close = _footprint(xs[i], ys[i], step, c)
         central = close > ONE
-        inner = gap if central else e - HALF * delta - ONE
-        light = panel * panel * c[CENTRE] * envelope[int(min(max(inner, ZERO), last))]
+        inner = select(central, gap, e - HALF * delta - ONE)
+        light = panel * panel * c[CENTRE] * envelope[int(lower(higher(inner, ZERO), last))]
         spacing = delta / parts
         grain = light * GRAIN * spacing * spacing * spacing
-        kink = light if central else ZERO
+        kink = select(central, light, ZERO)
         k = _above(grain + HALF * light * spacing, tolerance)
         k += _above(grain / F32(8.0) + kink, tolerance)
         k += _above(grain / F32(27.0) + kink, tolerance)
         k += _above(grain / F32(64.0) + kink, tolerance)
         k += _above(grain / F32(216.0) + kink * CUSP[4], tolerance)
-        code[i] = k if light > DIM * tolerance else -ONE
+        code[i] = select(light > DIM * tolerance, k, -ONE)

@@ -45,7 +45,9 @@ class SourceImages:
         object.__setattr__(self, "stamps", stamps)
         object.__setattr__(self, "index", index)
         for name, dtype in (("pixel_scale_arcsec", float), ("flip", bool)):
-            object.__setattr__(self, name, np.broadcast_to(np.asarray(getattr(self, name), dtype), index.shape))
+            object.__setattr__(
+                self, name, np.broadcast_to(np.asarray(getattr(self, name), dtype), index.shape)
+            )
         if stamps.ndim != 3:
             raise ValueError(f"source stamps have shape {stamps.shape}, expected (stamp, y, x)")
         total = stamps.sum((1, 2), dtype=float)
@@ -97,12 +99,13 @@ def unit_stamps(stamps: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArr
         (m, y + 2, x + 2) float32; and (m, k) float32, the highest |brightness| at k or more pixels from the
         middle.
     """
-    total = stamps.sum((1, 2), dtype=float)
-    padded = np.zeros((len(stamps), stamps.shape[1] + 2, stamps.shape[2] + 2), np.float32)
-    padded[:, 1:-1, 1:-1] = stamps / total[:, None, None]
-    y, x = np.indices(padded.shape[1:])
-    radius = np.hypot(y - 0.5 * (padded.shape[1] - 1), x - 0.5 * (padded.shape[2] - 1)).astype(int)
-    envelope = np.zeros((len(stamps), radius.max() + 2), np.float32)
-    for k in range(len(stamps)):
-        np.maximum.at(envelope[k], radius, abs(padded[k]))
+    m, ny, nx = stamps.shape
+    padded = np.zeros((m, ny + 2, nx + 2), np.float32)
+    padded[:, 1:-1, 1:-1] = stamps / stamps.sum((1, 2), dtype=float)[:, None, None]
+    y, x = np.indices((ny + 2, nx + 2))
+    radius = np.hypot(y - 0.5 * (ny + 1), x - 0.5 * (nx + 1)).astype(int).ravel()
+    order = np.argsort(radius, kind="stable")
+    rings, first = np.unique(radius[order], return_index=True)
+    envelope = np.zeros((m, radius.max() + 2), np.float32)
+    envelope[:, rings] = np.maximum.reduceat(abs(padded).reshape(m, -1)[:, order], first, axis=1)
     return padded, np.maximum.accumulate(envelope[:, ::-1], 1)[:, ::-1].copy()

@@ -71,8 +71,8 @@ def psf_transform(k: ArrayLike, fwhm: ArrayLike, model: Model, beta: ArrayLike =
 def moffat_transform(z: ArrayLike, beta: ArrayLike) -> Array:
     """The Moffat's transform as a function of ``z = 2 pi k alpha`` alone; see :func:`psf_transform`."""
     order = np.asarray(beta, float) - 1.0
-    z = np.maximum(np.asarray(z, float), 1e-6)  # below this the value is 1 to 1e-9 for every beta > 2
-    return np.asarray(2.0 * (0.5 * z) ** order * kv(order, z) / gamma(order))
+    half = np.maximum(0.5 * np.asarray(z, float), 1e-6)  # at 0 the value is 1, the expression inf * 0
+    return np.asarray(2.0 * half**order * kv(order, 2.0 * half) / gamma(order))
 
 
 def psfsize_to_fwhm(
@@ -176,12 +176,16 @@ class Psf:
             raise ValueError(f"the PSF has {self.n_band} bands, the scene's flux has {n_band}")
         if self.kernel is not None:
             if self.kernel.shape[1] > shape[0] or self.kernel.shape[2] > shape[1]:
-                raise ValueError(f"PSF kernel of {self.kernel.shape[1:]} pixels is wider than the stamp {shape}")
+                raise ValueError(
+                    f"PSF kernel of {self.kernel.shape[1:]} pixels is wider than the stamp {shape}"
+                )
             return self
         if len(self.fwhm_arcsec) == 1 and n != 1:
             return Psf(self.kind, np.repeat(self.fwhm_arcsec, n, 0), np.repeat(self.beta, n))
         if len(self.fwhm_arcsec) != n:
-            raise ValueError(f"the PSF has {len(self.fwhm_arcsec)} rows, the scene has {n}; expected as many, or one")
+            raise ValueError(
+                f"the PSF has {len(self.fwhm_arcsec)} rows, the scene has {n}; expected as many, or one"
+            )
         return self
 
     def why_not(self, n: int, pixel_scale: float, shape: tuple[int, int]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .deflectors import sie_deflection
-from .fastmath import F32, atan_ratio, atanh_ratio, exp2, log2
+from .fastmath import F32, atan_ratio, atanh_ratio, exp2, higher, log2, lower
 from .jit import inline, njit
 from .light import sersic_bn, sersic_central_brightness
 from .scene import Scene
@@ -61,7 +61,9 @@ def pack_rows(
     rows[:, PXX : PYY + 1] = (to_unit @ unsheared).reshape(-1, 4)
     rows[:, RXX : RYY + 1] = to_unit.reshape(-1, 4)
     cos, sin = np.cos(s.lens_phi_rad), np.sin(s.lens_phi_rad)
-    centre = np.stack([cos * s.src_x_arcsec + sin * s.src_y_arcsec, cos * s.src_y_arcsec - sin * s.src_x_arcsec])
+    centre = np.stack(
+        [cos * s.src_x_arcsec + sin * s.src_y_arcsec, cos * s.src_y_arcsec - sin * s.src_x_arcsec]
+    )
     rows[:, WX : WY + 1] = (to_unit @ centre.T[:, :, None])[:, :, 0]
     # Rays close to the deflector's centre land on a closed curve, nearest and farthest on its axes.
     near = abs(sie_deflection(1.0, 0.0, s.theta_e_arcsec, s.lens_q, 0.0)[0])
@@ -91,7 +93,7 @@ def pack_image(
 
 
 @inline
-def to_source(x, y, c):  # type: ignore[no-untyped-def]
+def to_source(x, y, c):
     """Source-frame position of a ray, and its place and radii r, psi in the deflector's frame."""
     dx, dy = x - c[X0], y - c[Y0]
     tx, ty = c[COS] * dx + c[SIN] * dy, c[COS] * dy - c[SIN] * dx
@@ -110,7 +112,7 @@ def to_source(x, y, c):  # type: ignore[no-untyped-def]
 
 
 @njit
-def sersic_rays(xs, ys, n, c, out):  # type: ignore[no-untyped-def]
+def sersic_rays(xs, ys, n, c, out):
     """Surface brightness of the Sersic source at n lattice positions, flux per lattice cell, into ``out``."""
     slope, power, centre = c[SLOPE], c[POWER], c[CENTRE]
     for i in range(n):
@@ -120,7 +122,7 @@ def sersic_rays(xs, ys, n, c, out):  # type: ignore[no-untyped-def]
 
 
 @njit
-def image_rays(xs, ys, n, c, pixels, out):  # type: ignore[no-untyped-def]
+def image_rays(xs, ys, n, c, pixels, out):
     """Bilinear brightness of an image source at n lattice positions, flux per lattice cell, into ``out``.
 
     ``pixels`` (y, x) has a border of zeros, so that a ray clipped to it is dark.
@@ -131,8 +133,8 @@ def image_rays(xs, ys, n, c, pixels, out):  # type: ignore[no-untyped-def]
     last_x, last_y = F32(nx - 1) - F32(1e-3), F32(ny - 1) - F32(1e-3)
     for i in range(n):
         wx, wy, _, _, _, _ = to_source(xs[i], ys[i], c)
-        u = min(max(wx + middle_x, ZERO), last_x)
-        v = min(max(wy + middle_y, ZERO), last_y)
+        u = lower(higher(wx + middle_x, ZERO), last_x)
+        v = lower(higher(wy + middle_y, ZERO), last_y)
         left, low = np.floor(u), np.floor(v)
         a, b = u - left, v - low
         at = int(low) * nx + int(left)

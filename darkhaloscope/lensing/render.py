@@ -15,10 +15,11 @@ from .rays import N_CONST, pack_image, pack_sersic
 from .scene import Scene, check_scene
 from .transfer import blur
 
-MARGIN = 10  # pixels around the stamp whose light still reaches it
+MARGIN = 10  # pixels around the stamp whose light still reaches it (fewer for a narrow PSF)
 BORDER = 2  # lattice points at the edge without rays of their own: the spline reaches them
-TOLERANCE = 3e-5  # quadrature error allowed to a panel, of the source's flux
+TOLERANCE = 1e-4  # quadrature error allowed to a panel, of the source's flux
 WRAP = 1e-3  # of its peak: what the PSF may have where it comes round the lattice, from edge to edge
+REACH_STEP = 6  # pixels to which the PSF's reach is rounded up, so that few lattice sizes are in use
 NO_BANK = (np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.float32))
 CHUNK = 16  # rows transformed together: they stay in the cache
 
@@ -89,18 +90,27 @@ def render(
     ok = np.array([r == "" for r in reason], bool)
     image = np.zeros((n, scene.n_band, *shape), np.float32)
     magnification, rays = np.full(n, np.nan), np.zeros(n, np.int64)
-    bank = unit_stamps(sources.stamps) if sources is not None else NO_BANK
-    good = np.flatnonzero(ok)
-    width = np.maximum(MARGIN, np.ceil(psf.reach(n, WRAP, pixel_scale))).astype(int)
-    for wide in np.unique(width[good]):
+    index, bank = np.full(n, -1), NO_BANK
+    if sources is not None and (np.asarray(sources.index)[ok] >= 0).any():
+        used, place = np.unique(np.asarray(sources.index)[ok], return_inverse=True)
+        bank = unit_stamps(sources.stamps[used[used >= 0]])
+        index[ok] = np.where(used[place] < 0, -1, place - (used[0] < 0))
+    reach = (np.ceil(psf.reach(n, WRAP, pixel_scale) / REACH_STEP) * REACH_STEP).astype(int)
+    flux = scene.flux.astype(np.float32)
+    for wide in np.unique(reach[ok]):
         lattice = Lattice.around(shape, int(wide))
-        same = good[width[good] == wide]
-        for rows in (same[i : i + CHUNK] for i in range(0, len(same), CHUNK)):
-            chosen = None if sources is None else sources.take(rows)
-            light, far, rays[rows] = _trace(scene.take(rows), lattice, pixel_scale, chosen, bank, tolerance)
+        same = np.flatnonzero(ok & (reach == wide))
+        constants = _pack(scene.take(same), lattice, pixel_scale, index[same], sources, same)
+        for start in range(0, len(same), CHUNK):
+            rows = same[start : start + CHUNK]
+            light, far = np.zeros((len(rows), *lattice.size), np.float32), np.zeros(len(rows))
+            light_on_lattice(
+                constants[start : start + CHUNK], *bank, index[rows], light, BORDER, lattice.stop,
+                np.float32(tolerance), far, count := np.zeros(len(rows), np.int64),
+            )  # fmt: skip
+            rays[rows] = count
             magnification[rows] = light.sum((1, 2), dtype=float) + far
-            unit = blur(light, psf.take(rows), pixel_scale, lattice.keep)
-            image[rows] = unit * scene.flux[rows, :, None, None].astype(np.float32)
+            blur(light, psf.take(rows), pixel_scale, lattice.keep, flux, rows, image)
     return Rendered(image, magnification, ok, reason, rays)
 
 
@@ -109,37 +119,37 @@ class Lattice:
     """The pixels of a stamp with a margin around it, of a size that transforms fast."""
 
     size: tuple[int, int]
+    """(y, x) points."""
     keep: tuple[slice, slice]
-    border: int
+    """The stamp's place on it."""
+    stop: tuple[int, int]
+    """Points (y, x) at which the light that is traced ends; it begins at BORDER."""
 
     @staticmethod
     def around(shape: tuple[int, int], reach: int) -> Lattice:
-        """A lattice on which light within MARGIN of the stamp does not come round within ``reach`` pixels."""
-        extra = MARGIN + BORDER + 1 + reach
-        size = (next_fast_len(shape[0] + extra, real=True), next_fast_len(shape[1] + extra, real=True))
-        first = MARGIN + BORDER
-        return Lattice(size, (slice(first, first + shape[0]), slice(first, first + shape[1])), BORDER)
+        """A lattice on which light in the margin does not come round to the stamp within ``reach`` pixels."""
+        margin = min(MARGIN, reach)
+        first = margin + BORDER
+        size = tuple(next_fast_len(n + first + 1 + reach, real=True) for n in shape)
+        keep = tuple(slice(first, first + n) for n in shape)
+        return Lattice((size[0], size[1]), (keep[0], keep[1]), (keep[0].stop + margin, keep[1].stop + margin))
 
 
-def _trace(
+def _pack(
     scene: Scene,
     lattice: Lattice,
     pixel_scale: float,
+    index: NDArray[np.int64],
     sources: SourceImages | None,
-    bank: tuple[NDArray[np.float32], NDArray[np.float32]],
-    tolerance: float,
-) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.int64]]:
-    """Lattices (n, y, x) with the light of unit-flux sources, the flux beyond them, and the rays used."""
-    n, origin = len(scene), (-lattice.keep[1].start, -lattice.keep[0].start)
-    index = np.full(n, -1) if sources is None else np.asarray(sources.index)
-    rows = np.zeros((n, N_CONST), np.float32)
-    sersic = index < 0
-    if sersic.any():
-        rows[sersic] = pack_sersic(scene.take(sersic), origin, pixel_scale)
-    if sources is not None and not sersic.all():
-        rows[~sersic] = pack_image(scene.take(~sersic), origin, pixel_scale, sources.units()[~sersic])
-    light = np.zeros((n, *lattice.size), np.float32)
-    far, rays = np.zeros(n), np.zeros(n, np.int64)
-    stop = (lattice.keep[0].stop + MARGIN, lattice.keep[1].stop + MARGIN)
-    light_on_lattice(rows, *bank, index, light, lattice.border, stop, np.float32(tolerance), far, rays)
-    return light, far, rays
+    rows: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Ray constants (n, N_CONST) of the given rows' scene; ``rows`` are their places in ``sources``."""
+    origin, is_sersic = (-lattice.keep[1].start, -lattice.keep[0].start), index < 0
+    if is_sersic.all():
+        return pack_sersic(scene, origin, pixel_scale)
+    assert sources is not None
+    constants = np.zeros((len(scene), N_CONST), np.float32)
+    constants[is_sersic] = pack_sersic(scene.take(is_sersic), origin, pixel_scale)
+    units = sources.units()[rows][~is_sersic]
+    constants[~is_sersic] = pack_image(scene.take(~is_sersic), origin, pixel_scale, units)
+    return constants

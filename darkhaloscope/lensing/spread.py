@@ -21,7 +21,7 @@ for _k, _m in enumerate(ORDERS):
 
 
 @inline
-def _spline(t, weight):  # type: ignore[no-untyped-def]
+def _spline(t, weight):
     """Weights of the four lattice points around a point at fraction t of its cell."""
     s, sixth = ONE - t, F32(1.0 / 6.0) * weight
     t2, s2 = t * t, s * s
@@ -34,7 +34,7 @@ def _spline(t, weight):  # type: ignore[no-untyped-def]
 
 
 @njit
-def place_rays(px, py, n, size, order, xs, ys):  # type: ignore[no-untyped-def]
+def place_rays(px, py, n, size, order, xs, ys):
     """Lattice positions of the rays of n panels with lower corners (px, py), panel by panel; their number."""
     m, ray = ORDERS[order], 0
     for p in range(n):
@@ -47,7 +47,7 @@ def place_rays(px, py, n, size, order, xs, ys):  # type: ignore[no-untyped-def]
 
 
 @njit
-def spread(px, py, n, size, order, light, lattice, wx, wy):  # type: ignore[no-untyped-def]
+def spread(px, py, n, size, order, light, lattice, wx, wy):
     """Add the rays of n panels, placed by :func:`place_rays`, to the lattice; wx, wy are (6, 4) scratch."""
     m = ORDERS[order]
     for p in range(n):
@@ -76,14 +76,16 @@ def spread(px, py, n, size, order, light, lattice, wx, wy):  # type: ignore[no-u
 
 
 @njit
-def spread_singles(single, lattice, across):  # type: ignore[no-untyped-def]
+def spread_singles(single, lattice, across):
     """Spread cells with one ray at their centre, ``single[y, x]``, in two passes of four taps; clears it."""
     ny, nx = lattice.shape
     w0, w1 = F32(1.0 / 48.0), F32(23.0 / 48.0)
-    for j in range(ny - 1):
-        for i in range(2, nx - 1):
-            across[j, i] = w0 * (single[j, i - 2] + single[j, i + 1]) + w1 * (single[j, i - 1] + single[j, i])
-    for j in range(2, ny - 1):
-        for i in range(2, nx - 1):
-            lattice[j, i] += w0 * (across[j - 2, i] + across[j + 1, i]) + w1 * (across[j - 1, i] + across[j, i])
+    for j in range(ny):
+        one, to = single[j], across[j, 2:]
+        for i in range(nx - 3):
+            to[i] = w0 * (one[i] + one[i + 3]) + w1 * (one[i + 1] + one[i + 2])
+    for j in range(ny - 3):
+        r0, r1, r2, r3, to = across[j], across[j + 1], across[j + 2], across[j + 3], lattice[j + 2]
+        for i in range(nx):
+            to[i] += w0 * (r0[i] + r3[i]) + w1 * (r1[i] + r2[i])
     single[:] = ZERO

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from .fastmath import F32
+from .fastmath import F32, exp2
 from .jit import njit
 from .psf import SIGMA_TO_FWHM, Psf, moffat_alpha, moffat_transform
 
@@ -35,7 +35,7 @@ def _unspread(n: int, half: bool) -> tuple[NDArray[np.float32], NDArray[np.float
 
 
 @njit
-def _apply_radial(spectrum, alpha, table_of, tables, kx, ky, ux, uy, out):  # type: ignore[no-untyped-def]
+def _apply_radial(spectrum, alpha, table_of, tables, kx, ky, ux, uy, out):
     """out[row, band] = spectrum[row] * table(alpha[row, band] * |k|), the spread divided out."""
     n_ky, n_kx = spectrum.shape[1], spectrum.shape[2]
     last = F32(tables.shape[1] - 2)
@@ -59,17 +59,17 @@ def _apply_radial(spectrum, alpha, table_of, tables, kx, ky, ux, uy, out):  # ty
 
 
 @njit
-def _apply_gaussian(spectrum, slope, kx, ky, ux, uy, out):  # type: ignore[no-untyped-def]
-    """out[row, band] = spectrum[row] * exp(-slope[row, band] k^2), the spread divided out."""
+def _apply_gaussian(spectrum, slope, kx, ky, ux, uy, out):
+    """out[row, band] = spectrum[row] * 2**(-slope[row, band] k^2), the spread divided out."""
     n_ky, n_kx = spectrum.shape[1], spectrum.shape[2]
     factor = np.empty(n_kx, np.float32)
     for row in range(spectrum.shape[0]):
         for band in range(slope.shape[1]):
             a = slope[row, band]
             for i in range(n_kx):
-                factor[i] = np.exp(-a * kx[i] * kx[i]) * ux[i]
+                factor[i] = exp2(-a * kx[i] * kx[i]) * ux[i]
             for j in range(n_ky):
-                along_y = np.exp(-a * ky[j] * ky[j]) * uy[j]
+                along_y = exp2(-a * ky[j] * ky[j]) * uy[j]
                 for i in range(n_kx):
                     out[row, band, j, i] = spectrum[row, j, i] * (factor[i] * along_y)
 
@@ -82,17 +82,38 @@ def kernel_transform(kernel: NDArray[np.float64], shape: tuple[int, int]) -> NDA
     return scipy.fft.rfft2(np.roll(padded, middle, (1, 2))).astype(np.complex64)
 
 
-def blur(light: NDArray[np.float32], psf: Psf, pixel_scale: float, keep: tuple[slice, slice]) -> NDArray[np.float32]:
-    """Convolve spread light with every row's and band's PSF.
+@njit
+def _store(stamps, first_x, flux, rows, image):
+    """image[rows[i], band] = stamps[i, band, :, first_x:] * flux[rows[i], band]."""
+    ny, nx = image.shape[2], image.shape[3]
+    for i in range(rows.size):
+        for band in range(image.shape[1]):
+            scale = flux[rows[i], band]
+            for y in range(ny):
+                to, one = image[rows[i], band, y], stamps[i, band, y, first_x:]
+                for x in range(nx):
+                    to[x] = scale * one[x]
+
+
+def blur(
+    light: NDArray[np.float32],
+    psf: Psf,
+    pixel_scale: float,
+    keep: tuple[slice, slice],
+    flux: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    image: NDArray[np.float32],
+) -> None:
+    """Convolve spread light with every row's and band's PSF, scale it, and store the stamps.
 
     Args:
-        light: (n, y, x) float32, as spread on the lattice.
+        light: (n, y, x) float32, unit-flux sources as spread on the lattice.
         psf: n rows, or a kernel.
         pixel_scale: arcsec per pixel.
         keep: the stamp's rows and columns on the lattice.
-
-    Returns:
-        (n, band, y, x) float32: the stamp of a unit-flux source.
+        flux: (m, band) float32, total flux.
+        rows: (n,) places in ``flux`` and ``image``.
+        image: (m, band, y, x) float32; its ``rows`` are filled.
     """
     ny, nx = light.shape[1:]
     spectrum = scipy.fft.rfft2(light)
@@ -103,7 +124,7 @@ def blur(light: NDArray[np.float32], psf: Psf, pixel_scale: float, keep: tuple[s
     else:
         out = np.empty((len(light), psf.n_band, *spectrum.shape[1:]), np.complex64)
         if psf.kind == "gaussian":
-            slope = 2.0 * (np.pi * psf.fwhm_arcsec / (SIGMA_TO_FWHM * pixel_scale)) ** 2
+            slope = 2.0 * (np.pi * psf.fwhm_arcsec / (SIGMA_TO_FWHM * pixel_scale)) ** 2 / np.log(2.0)
             _apply_gaussian(spectrum, slope.astype(np.float32), kx, ky, ux, uy, out)
         else:
             betas, table_of = np.unique(psf.beta, return_inverse=True)
@@ -111,4 +132,4 @@ def blur(light: NDArray[np.float32], psf: Psf, pixel_scale: float, keep: tuple[s
             alpha = 2.0 * np.pi / Z_STEP * moffat_alpha(psf.fwhm_arcsec, psf.beta[:, None]) / pixel_scale
             _apply_radial(spectrum, alpha.astype(np.float32), table_of, tables, kx, ky, ux, uy, out)
     columns = scipy.fft.ifft(out, axis=2, overwrite_x=True)[:, :, keep[0]]
-    return scipy.fft.irfft(columns, nx, axis=3)[:, :, :, keep[1]]
+    _store(scipy.fft.irfft(columns, nx, axis=3), keep[1].start, flux, rows, image)

@@ -45,7 +45,7 @@ def _brightness(px, py, p, pixels):
         return s0 * math.exp(-bn * (math.sqrt(src_q * u * u + v * v / src_q) / reff) ** (1.0 / n))
     u = flip * u / src_scale + 0.5 * (pixels.shape[1] - 1)
     v = v / src_scale + 0.5 * (pixels.shape[0] - 1)
-    i, j = int(math.floor(u)), int(math.floor(v))
+    i, j = math.floor(u), math.floor(v)
     total = 0.0
     for a in range(2):
         for b in range(2):
@@ -59,19 +59,31 @@ def _panel(cx, cy, half, m, nodes, weights, p, pixels):
     total = 0.0
     for a in range(m):
         for b in range(m):
-            total += weights[a] * weights[b] * _brightness(cx + half * nodes[b], cy + half * nodes[a], p, pixels)
+            total += (
+                weights[a] * weights[b] * _brightness(cx + half * nodes[b], cy + half * nodes[a], p, pixels)
+            )
     return total * half * half
 
 
 @njit
 def _deposit(grid, x, y, mass):
     """Adjoint of cubic Lagrange interpolation: moments up to the third are kept exactly."""
-    i, j = int(math.floor(x)), int(math.floor(y))
+    i, j = math.floor(x), math.floor(y)
     t, u = x - i, y - j
     if i < 1 or j < 1 or i + 2 >= grid.shape[1] or j + 2 >= grid.shape[0]:
         return
-    wx = (-t * (t - 1) * (t - 2) / 6, (t + 1) * (t - 1) * (t - 2) / 2, -(t + 1) * t * (t - 2) / 2, (t + 1) * t * (t - 1) / 6)
-    wy = (-u * (u - 1) * (u - 2) / 6, (u + 1) * (u - 1) * (u - 2) / 2, -(u + 1) * u * (u - 2) / 2, (u + 1) * u * (u - 1) / 6)
+    wx = (
+        -t * (t - 1) * (t - 2) / 6,
+        (t + 1) * (t - 1) * (t - 2) / 2,
+        -(t + 1) * t * (t - 2) / 2,
+        (t + 1) * t * (t - 1) / 6,
+    )
+    wy = (
+        -u * (u - 1) * (u - 2) / 6,
+        (u + 1) * (u - 1) * (u - 2) / 2,
+        -(u + 1) * u * (u - 2) / 2,
+        (u + 1) * u * (u - 1) / 6,
+    )
     for b in range(4):
         for a in range(4):
             grid[j - 1 + b, i - 1 + a] += mass * wx[a] * wy[b]
@@ -90,7 +102,9 @@ def _integrate(grid, first_x, first_y, lens_x, lens_y, scale, max_half, fine, n8
     flux = 0.0
     for row in range(ny):
         for col in range(nx):
-            _push(stack, 0, (col + first_x - lens_x) * scale, (row + first_y - lens_y) * scale, 0.5 * scale, 0)
+            _push(
+                stack, 0, (col + first_x - lens_x) * scale, (row + first_y - lens_y) * scale, 0.5 * scale, 0
+            )
             top = 1
             while top:
                 top -= 1
@@ -99,7 +113,14 @@ def _integrate(grid, first_x, first_y, lens_x, lens_y, scale, max_half, fine, n8
                 low = _panel(cx, cy, half, 6, n6, w6, p, pixels)
                 if depth < 22 and (abs(high - low) > tol or (half > max_half and high > tol)):
                     for a in range(4):
-                        _push(stack, top, cx + half * (a % 2 - 0.5), cy + half * (a // 2 - 0.5), half / 2, depth + 1)
+                        _push(
+                            stack,
+                            top,
+                            cx + half * (a % 2 - 0.5),
+                            cy + half * (a // 2 - 0.5),
+                            half / 2,
+                            depth + 1,
+                        )
                         top += 1
                     continue
                 flux += high

@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from darkhaloscope.lensing.deflectors import shear_deflection, sie_convergence, sie_deflection, to_source_plane
+from darkhaloscope.lensing.deflectors import (
+    shear_deflection,
+    sie_convergence,
+    sie_deflection,
+    to_source_plane,
+)
 
 AXIS_RATIOS = [0.3, 0.5, 0.7, 0.9, 0.999, 1.0 - 1e-9]
 
@@ -19,7 +24,13 @@ def test_deflection_is_lenstronomys(q, phi):
         x,
         y,
         [
-            {"theta_E": 1.3, "e1": e * np.cos(2 * phi), "e2": e * np.sin(2 * phi), "center_x": 0, "center_y": 0},
+            {
+                "theta_E": 1.3,
+                "e1": e * np.cos(2 * phi),
+                "e2": e * np.sin(2 * phi),
+                "center_x": 0,
+                "center_y": 0,
+            },
             {"gamma1": 0.05 * np.cos(0.8), "gamma2": 0.05 * np.sin(0.8)},
         ],
     )

@@ -40,7 +40,23 @@ def test_the_oracles_rays_are_lenstronomys():
         {"gamma1": 0.05 * np.cos(0.8), "gamma2": 0.05 * np.sin(0.8)},
     ]
     # a Gaussian (n = 0.5) source of unit width: its brightness gives back the distance
-    p = (1.3, q, phi, 0.05 * np.cos(0.8), 0.05 * np.sin(0.8), 0.2, -0.1, 1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0, 1.0)
+    p = (
+        1.3,
+        q,
+        phi,
+        0.05 * np.cos(0.8),
+        0.05 * np.sin(0.8),
+        0.2,
+        -0.1,
+        1.0,
+        1.0,
+        0.0,
+        0.5,
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+    )
     for x, y in np.random.default_rng(2).uniform(-2, 2, (20, 2)):
         bx, by = model.ray_shooting(np.array([x]), np.array([y]), kwargs)
         distance = np.hypot(bx[0] - 0.2, by[0] + 0.1)

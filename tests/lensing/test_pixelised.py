@@ -18,10 +18,14 @@ def clumpy(n, seed, size=61, scale=0.03):
     rng, y, x = np.random.default_rng(seed), *np.indices((size, size)) - size // 2
     stamps = []
     for _ in range(n):
-        stamp = sersic_surface_brightness(x * scale, y * scale, 1.0, rng.uniform(0.1, 0.35), 0.6, rng.uniform(0, 3), 1.0)
+        stamp = sersic_surface_brightness(
+            x * scale, y * scale, 1.0, rng.uniform(0.1, 0.35), 0.6, rng.uniform(0, 3), 1.0
+        )
         for _ in range(6):
             cx, cy = rng.normal(0, 6, 2)
-            stamp = stamp + stamp.max() * rng.uniform(0.1, 0.6) * np.exp(-0.5 * ((x - cx) ** 2 + (y - cy) ** 2) / 1.6**2)
+            stamp = stamp + stamp.max() * rng.uniform(0.1, 0.6) * np.exp(
+                -0.5 * ((x - cx) ** 2 + (y - cy) ** 2) / 1.6**2
+            )
         stamps.append(stamp)
     return np.array(stamps, np.float32)
 
@@ -93,7 +97,9 @@ def test_the_stamp_is_turned_counter_clockwise_after_it_is_mirrored():
         (0.0, True, (32 - step, 32)),
         (np.pi / 2, True, (32, 32 - step)),
     ]:
-        made = render(unlensed(src_phi_rad=phi), Psf.gaussian([[1.0]]), sources=SourceImages(stamp, 0, 0.1, flip))
+        made = render(
+            unlensed(src_phi_rad=phi), Psf.gaussian([[1.0]]), sources=SourceImages(stamp, 0, 0.1, flip)
+        )
         assert centroid(made.image[0, 0]) == pytest.approx(expected, abs=0.01)
 
 

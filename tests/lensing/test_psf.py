@@ -68,4 +68,6 @@ def test_the_surveys_own_psf_has_the_surveys_psfsize(real_data):
     folder = real_data / "real" / "dr9_brick_0591m305"
     facts = json.loads((folder / "facts.json").read_text())["psfsize_equivalent_arcsec"]
     for band, size in facts.items():
-        assert kernel_psfsize(np.load(folder / f"coadd_psf_{band}.npy"), 0.262) == pytest.approx(size, rel=1e-4)
+        assert kernel_psfsize(np.load(folder / f"coadd_psf_{band}.npy"), 0.262) == pytest.approx(
+            size, rel=1e-4
+        )

@@ -1,7 +1,7 @@
 """What every rendered image keeps: conventions, flux, place, bands, and good company for bad rows."""
 
-import oracle
 import numpy as np
+import oracle
 import pytest
 from draws import draw, relative_rms, render_rows, scene_of
 
@@ -79,7 +79,9 @@ def test_a_pixel_kernel_gives_the_image_of_the_profile_it_samples():
 def test_the_surveys_coadd_psf_as_a_kernel(real_data):
     folder = real_data / "real" / "dr9_brick_0591m305"
     kernel = np.stack([np.load(folder / f"coadd_psf_{band}.npy") for band in "grz"])
-    point = scene(NO_LENS, x_lens=32.0, y_lens=32.0, src_x_arcsec=0.0, src_y_arcsec=0.0, src_reff_arcsec=0.002)
+    point = scene(
+        NO_LENS, x_lens=32.0, y_lens=32.0, src_x_arcsec=0.0, src_y_arcsec=0.0, src_reff_arcsec=0.002
+    )
     made = render(Scene(**{**vars(point), "flux": [[1.0, 1.0, 1.0]]}), Psf.from_kernel(kernel))
     # a point source on a pixel's centre is the kernel itself (the hardest light for the lattice)
     assert rms(made.image[0, :, 1:, 1:], kernel) < 4e-3
@@ -105,7 +107,9 @@ def test_flux_is_the_unlensed_flux_and_lensing_adds_to_it():
 @pytest.mark.parametrize("offset", [0.1, 0.5, 0.9])
 def test_magnification_of_a_small_source_in_a_round_lens_is_the_analytic_one(offset):
     # SIS: two images, mu = 2 theta_e / beta inside the Einstein radius
-    small = scene({**NO_LENS, "theta_e_arcsec": 1.3}, src_x_arcsec=1.3 * offset, src_y_arcsec=0.0, src_reff_arcsec=0.01)
+    small = scene(
+        {**NO_LENS, "theta_e_arcsec": 1.3}, src_x_arcsec=1.3 * offset, src_y_arcsec=0.0, src_reff_arcsec=0.01
+    )
     made = render(small, Psf.gaussian([[1.0]]))
     assert made.magnification[0] == pytest.approx(2 / offset, rel=0.01)
 
@@ -137,7 +141,10 @@ def test_any_stamp_shape_and_pixel_scale(shape):
     right, _ = truth([oracle.gaussian(1.2)], shape=shape)
     assert rms(render(scene(), Psf.gaussian([[1.2]]), shape).image[0], right) < 1e-3
     fine = oracle.truth(
-        {"x_lens": 31.7, "y_lens": 32.2, **LENS, **SOURCE, "src_n": 1.0}, [oracle.gaussian(1.2)], (64, 64), 0.2
+        {"x_lens": 31.7, "y_lens": 32.2, **LENS, **SOURCE, "src_n": 1.0},
+        [oracle.gaussian(1.2)],
+        (64, 64),
+        0.2,
     )[0]
     assert rms(render(scene(), Psf.gaussian([[1.2]]), (64, 64), 0.2).image[0], fine) < 1e-3
 
