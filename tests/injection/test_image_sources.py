@@ -152,6 +152,28 @@ def test_clumps_keep_their_own_colour():
     assert max(spread[1]) < 1e-3 and min(spread[0]) > 3e-3 and max(spread[0]) > 0.03
 
 
+def test_each_band_holds_its_own_share_of_each_layer(brick):
+    """A galaxy that is a narrow young Gaussian in g, a wide old one in z, and half of each in r."""
+    narrow, wide = gaussian_bank(3.0), gaussian_bank(8.0)
+    stack = np.stack([b.layers(np.array([0]))[0][0] for b in (wide, narrow)], axis=1)
+    both = Bank(narrow.index, stack.mean(1), stack, np.array([[1.0, 0.5, 0.0]]))
+    config = experiment(injection={"source": "image", "control_frac": 0.0}, stamps=QUIET)
+    targets = target_table(1, **at([300.2], [300.4]))
+    table = lay_out_injections(targets, config, narrow.index)
+    # one pixel size for all three: the row's size over that of the image
+    made = {}
+    for name, bank in (("narrow", narrow), ("both", both), ("wide", Bank(narrow.index, stack[:, 0]))):
+        stamps = make_stamps(brick, table, config, bank=bank)
+        made[name] = arc_of(stamps, config, bank=bank)[0], stamps.column("magnification")[0].as_py()
+    (young, mu_young), (found, mu), (old, mu_old) = made["narrow"], made["both"], made["wide"]
+    np.testing.assert_allclose(found[0], young[0], atol=1e-6)
+    np.testing.assert_allclose(found[1], (young[1] + old[1]) / 2, atol=1e-6)
+    np.testing.assert_allclose(found[2], old[2], atol=1e-6)
+    assert mu == pytest.approx((mu_young + mu_old) / 2, rel=1e-5) and mu_young != pytest.approx(
+        mu_old, rel=1e-3
+    )
+
+
 def test_about_half_of_the_images_are_mirrored(brick, monkeypatch):
     config = experiment(injection=IMAGE | {"control_frac": 0.0}, stamps=QUIET)
     stamps = make_stamps(brick, manifest(config, 4), config)
