@@ -75,8 +75,8 @@ class Injection:
     prior: Literal["grid", "natural"] = "grid"  # natural: injection/natural.py; `grid` is then not used
     grid: Literal["grid_small", "grid_medium", "grid_sota"] = "grid_sota"
     n_total_per_split: int = 200_000  # rows wanted per split; fewer where the hosts run out
-    replicates: int = 1  # stamps at most per host
-    control_frac: float = 0.5
+    replicates: int = 1  # injections per host; an unpaired control makes one row whatever this is
+    control_frac: float = 0.5  # of the rows
     controls: Literal["paired", "unpaired"] = "unpaired"
     source: Literal["sersic", "image"] = "sersic"
     source_bank: str = ""
@@ -229,9 +229,14 @@ def _check(experiment: Experiment, where: str) -> None:
             f"{where}: injection.prior = 'natural' draws every lens and goes with tier 'train' only; "
             f"tier is {experiment.injection.tier!r}"
         )
-    if experiment.injection.controls == "paired" and experiment.injection.control_frac != 0.5:
+    injection = experiment.injection
+    if injection.controls == "paired" and (
+        injection.control_frac != 0.5 or injection.replicates != 1 or injection.tier != "train"
+    ):
         raise ConfigError(
-            f"{where}: paired controls make injection.control_frac 0.5, not {experiment.injection.control_frac}"
+            f"{where}: paired controls go with injection.control_frac 0.5, replicates 1 and tier 'train' (more "
+            f"injections a host would repeat its control's pixels); found {injection.control_frac}, "
+            f"{injection.replicates}, {injection.tier!r}"
         )
     if experiment.psf.model == "kernel" and not experiment.psf.kernel:
         raise ConfigError(

@@ -54,7 +54,7 @@ source = {json.dumps(str(source))}
 grid = "grid_sota"
 n_total_per_split = 400
 replicates = 20
-control_frac = 0.3
+control_frac = 0.03
 
 [psf]
 model = "kernel"

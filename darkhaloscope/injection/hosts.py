@@ -6,6 +6,8 @@ when the catalogue grows, is split into other partitions, or comes in another or
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from darkhaloscope.draws import digest, uniforms
@@ -17,16 +19,28 @@ SPLITS = ("train", "val", "test")
 HOST_CLASS_STREAM = 0
 
 
-def rows_per_host(experiment: Experiment) -> int:
-    """Return how many manifest rows one host makes."""
-    injection = experiment.injection
-    configurations = n_configurations(injection.grid) if enumerated(experiment) else 1
-    return injection.replicates * configurations * (2 if injection.controls == "paired" else 1)
+def injections_per_host(experiment: Experiment) -> int:
+    """Return how many injections a host makes that is not an unpaired control."""
+    configurations = n_configurations(experiment.injection.grid) if enumerated(experiment) else 1
+    return experiment.injection.replicates * configurations
+
+
+def control_host_fraction(experiment: Experiment) -> float:
+    """Return the share of hosts that are controls when controls are unpaired.
+
+    A control makes one row, since another would be the same pixels again; an injected host makes r. So that
+    a share f of the rows are controls, a share f r / (1 - f + f r) of the hosts must be.
+    """
+    f, r = experiment.injection.control_frac, injections_per_host(experiment)
+    return f * r / (1 - f + f * r)
 
 
 def hosts_wanted(experiment: Experiment) -> int:
-    """Return how many hosts a split needs for `n_total_per_split` rows; all rows of the last are kept."""
-    return -(-experiment.injection.n_total_per_split // rows_per_host(experiment))
+    """Return how many hosts a split needs for about `n_total_per_split` rows; all rows of a host are kept."""
+    r = injections_per_host(experiment)
+    share = control_host_fraction(experiment)
+    rows_per_host = 2 * r if experiment.injection.controls == "paired" else share + (1 - share) * r
+    return math.ceil(experiment.injection.n_total_per_split / rows_per_host)
 
 
 def host_ranks(host_id: np.ndarray, seed: int) -> np.ndarray:
@@ -69,7 +83,17 @@ def refuse_repeats(host_id: np.ndarray) -> None:
 
 
 def is_control_host(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:
-    """Return (n,) bool: the hosts that are controls when controls are unpaired, a share `control_frac`."""
+    """Return (n,) bool: the hosts that are controls when controls are unpaired; see `control_host_fraction`."""
+    return _host_draws(host_id, experiment)[:, 0] < control_host_fraction(experiment)
+
+
+def control_row(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:
+    """Return (n,) int64: which of its injections a control host is the virtual host of, 0 .. per host - 1."""
+    per_host = injections_per_host(experiment)
+    return np.minimum((_host_draws(host_id, experiment)[:, 1] * per_host).astype(np.int64), per_host - 1)
+
+
+def _host_draws(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:
     hosts, row_of = np.unique(host_id, return_inverse=True)
     ids = [digest("host class", experiment.seed, int(h)) for h in hosts]
-    return (uniforms(ids, HOST_CLASS_STREAM, 1)[:, 0] < experiment.injection.control_frac)[row_of]
+    return uniforms(ids, HOST_CLASS_STREAM, 2)[row_of]

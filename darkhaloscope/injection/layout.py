@@ -23,7 +23,7 @@ from darkhaloscope.draws import digest, uniforms
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.colours import frozen_colours
 from darkhaloscope.injection.grids import AXES, configurations
-from darkhaloscope.injection.hosts import is_control_host, refuse_repeats
+from darkhaloscope.injection.hosts import control_row, is_control_host, refuse_repeats
 from darkhaloscope.injection.keys import draw_ids, enumerated
 from darkhaloscope.injection.natural import natural_arcs
 from darkhaloscope.records import HOST, MANIFEST, TARGETS, check_schema, to_batch
@@ -45,8 +45,9 @@ def lay_out_injections(
 ) -> pa.RecordBatch:
     """Return the MANIFEST rows of some targets.
 
-    Unpaired controls: a host is a control or a positive, by hash. Paired: every injection has a control of
-    the same host with the same (virtual) configuration, and each names the other in `partner_task_id`.
+    Unpaired controls: a host is a control, and makes one row, or a positive, by hash. Paired: every injection
+    has a control of the same host with the same (virtual) configuration, and each names the other in
+    `partner_task_id`.
     Controls carry the injection their host would have had in the same columns as positives.
 
     Args:
@@ -62,7 +63,7 @@ def lay_out_injections(
     check_schema(TARGETS, targets.schema, "targets", needed)
     hosts: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False)) for n in needed}
     refuse_repeats(hosts["host_id"])
-    host, replicate, config_id = _expand(len(hosts["host_id"]), experiment)
+    host, replicate, config_id = _expand(hosts["host_id"], experiment)
     ids = draw_ids(hosts["host_id"][host], replicate, config_id, experiment)
     light = {name: hosts[name][host] for name in LIGHT_NAMES}
     if experiment.injection.prior == "natural":
@@ -82,15 +83,22 @@ def lay_out_injections(
     return to_batch(MANIFEST, _with_controls(columns, experiment, bank))
 
 
-def _expand(n_hosts: int, experiment: Experiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (host index, replicate, config_id; 0 where it is drawn later) of every injection."""
+def _expand(host_id: np.ndarray, experiment: Experiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return (host index, replicate, config_id; 0 where it is drawn later) of every injection.
+
+    An unpaired control is the virtual host of one injection only.
+    """
     per_host = experiment.injection.replicates
     n_configs = len(configurations(experiment.injection.grid)["shear"]) if enumerated(experiment) else 1
     host, config, replicate = (
-        a.ravel() for a in np.meshgrid(np.arange(n_hosts), np.arange(n_configs), np.arange(per_host),
+        a.ravel() for a in np.meshgrid(np.arange(len(host_id)), np.arange(n_configs), np.arange(per_host),
                                        indexing="ij")
     )  # fmt: skip
-    return host, replicate, config
+    if experiment.injection.controls == "paired":
+        return host, replicate, config
+    of_host = np.arange(len(host)) % (n_configs * per_host)
+    kept = ~is_control_host(host_id, experiment)[host] | (of_host == control_row(host_id, experiment)[host])
+    return host[kept], replicate[kept], config[kept]
 
 
 def _draw_configuration(ids: list[str], experiment: Experiment) -> np.ndarray:

@@ -4,7 +4,7 @@ import pytest
 from injection_cases import experiment, target_table
 
 from darkhaloscope.injection.grids import AXES, configurations
-from darkhaloscope.injection.hosts import hosts_wanted, rows_per_host, select_hosts
+from darkhaloscope.injection.hosts import hosts_wanted, injections_per_host, select_hosts
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.records import MANIFEST, check_schema
 
@@ -37,7 +37,11 @@ def test_rows_do_not_depend_on_partition_or_order(injection):
     parts = [lay_out_injections(backwards.slice(a, b), config) for a, b in [(0, 1), (1, 4), (5, 7)]]
     assert sorted_rows(*parts).equals(whole)
     check_schema(MANIFEST, whole.schema, "test")
-    assert whole.num_rows == 12 * rows_per_host(config)
+    control, host = whole["is_control"].to_numpy() == 1, whole["host_id"].to_numpy()
+    assert set(host) == set(targets["host_id"].to_pylist())
+    each = injections_per_host(config)
+    assert all(np.count_nonzero(host[~control] == h) == each for h in set(host[~control]))
+    assert all(np.count_nonzero(host[control] == h) == 1 for h in set(host[control]))
     assert len(set(whole["task_id"].to_pylist())) == whole.num_rows
 
 
@@ -47,7 +51,8 @@ def test_unpaired_controls_and_positives_share_no_host():
     )
     control = found["is_control"] == 1
     assert not set(found["host_id"][control]) & set(found["host_id"][~control])
-    assert 0.22 < control.mean() < 0.38
+    assert len(set(found["host_id"][control])) == control.sum(), "a control's second row is the same pixels"
+    assert 0.22 < control.mean() < 0.38, "the fraction is one of rows"
     assert set(found["control_kind"][control]) == {"unpaired"} and set(found["control_kind"][~control]) == {
         "none"
     }
@@ -55,7 +60,7 @@ def test_unpaired_controls_and_positives_share_no_host():
 
 
 def test_paired_controls_have_the_host_and_the_virtual_arc_of_their_partner():
-    found = rows(lay_out_injections(target_table(50), experiment(injection=PAIRED | {"replicates": 2})))
+    found = rows(lay_out_injections(target_table(50), experiment(injection=PAIRED)))
     index = {t: i for i, t in enumerate(found["task_id"])}
     partner = np.array([index[p] for p in found["partner_task_id"]])
     assert (partner[partner] == np.arange(len(partner))).all()
@@ -81,7 +86,8 @@ def test_controls_carry_a_virtual_injection_with_the_distribution_of_positives(i
 
 
 def test_replicates_of_a_host_differ():
-    found = rows(lay_out_injections(target_table(30), experiment(injection={"replicates": 3})))
+    config = experiment(injection={"replicates": 3, "control_frac": 0.0})
+    found = rows(lay_out_injections(target_table(30), config))
     for host in np.unique(found["host_id"]):
         mine = found["host_id"] == host
         assert sorted(found["replicate"][mine]) == [0, 1, 2]
@@ -89,10 +95,12 @@ def test_replicates_of_a_host_differ():
             assert len(set(found[name][mine])) == 3
 
 
-def test_replicates_and_hosts_can_grow_without_changing_earlier_rows():
-    few = rows(lay_out_injections(target_table(20), experiment(injection={"replicates": 1})))
-    many = rows(
-        lay_out_injections(target_table(30), experiment(injection={"replicates": 2, "n_total_per_split": 9}))
+def test_replicates_and_hosts_can_grow_without_changing_earlier_injections():
+    few, many = (
+        rows(
+            lay_out_injections(target_table(n), experiment(injection={"replicates": r, "control_frac": 0.0}))
+        )
+        for n, r in ((20, 1), (30, 2))
     )
     assert set(few["task_id"]) <= set(many["task_id"])
 
@@ -100,7 +108,9 @@ def test_replicates_and_hosts_can_grow_without_changing_earlier_rows():
 @pytest.mark.parametrize("tier", ["grid", "debug"])
 def test_the_grid_tiers_give_every_host_every_configuration(tier):
     found = rows(
-        lay_out_injections(target_table(3), experiment(injection={"tier": tier, "grid": "grid_small"}))
+        lay_out_injections(
+            target_table(3), experiment(injection={"tier": tier, "grid": "grid_small", "control_frac": 0.0})
+        )
     )
     for host in (1, 2, 3):
         assert sorted(found["config_id"][found["host_id"] == host]) == list(range(48))
@@ -192,8 +202,8 @@ def test_selection_takes_the_wanted_hosts_of_each_split_whatever_the_order():
     split = np.where(host % 10 == 0, "", split).astype(object)  # the guard
     config = experiment(injection={"n_total_per_split": 41, "replicates": 2})
     mask = select_hosts(host, split, config)
-    assert hosts_wanted(config) == 21
-    assert {s: int(mask[split == s].sum()) for s in set(split)} == {"train": 21, "val": 21, "test": 21, "": 0}
+    assert hosts_wanted(config) == 31  # two thirds of the hosts are controls and make one row, the others two
+    assert {s: int(mask[split == s].sum()) for s in set(split)} == {"train": 31, "val": 31, "test": 31, "": 0}
     order = np.random.default_rng(0).permutation(400)
     np.testing.assert_array_equal(select_hosts(host[order], split[order], config), mask[order])
     more = select_hosts(host, split, experiment(injection={"n_total_per_split": 100, "replicates": 2}))
