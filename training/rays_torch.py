@@ -16,6 +16,7 @@ from torch import Tensor
 from darkhaloscope.lensing import rays
 from darkhaloscope.lensing.panels import CUSP, DIM, GRAIN, N_ORDER, ORDERS, SMOOTH
 from darkhaloscope.lensing.rays import ALPHA, AXIS, CENTRE, COS, F2, GAP, POWER, SIN, SLOPE, WX, WY, X0, Y0, Q
+
 from darkhaloscope.lensing.rays import PXX, PXY, PYX, PYY, RXX, RXY, RYX, RYY  # isort: skip
 
 DARK = N_ORDER + 1  # code of a panel without light; N_ORDER is "split", lower ones are indices into ORDERS
@@ -26,6 +27,11 @@ def _ratio(function: Callable[[Tensor], Tensor], z2: Tensor) -> Tensor:
     """``function(z) / z`` of z squared, 1 at 0 (`deflectors._ratio`)."""
     z = torch.sqrt(z2 + TINY)
     return function(z) / z
+
+
+def _atanh(z: Tensor) -> Tensor:
+    """``atanh(z)``; compiled for a CPU, torch 2.13's own is 6 % off at z = 1e-6."""
+    return 0.5 * torch.log1p(2.0 * z / (1.0 - z))
 
 
 def sie_deflection(x: Tensor, y: Tensor, alpha: Tensor, q: Tensor, f2: Tensor) -> tuple[Tensor, ...]:
@@ -45,7 +51,7 @@ def sie_deflection(x: Tensor, y: Tensor, alpha: Tensor, q: Tensor, f2: Tensor) -
     psi = torch.sqrt(q * q * x * x + y * y + TINY)
     to_x, to_y = x / (psi + r), y / (psi + q * r)
     ax = alpha * to_x * _ratio(torch.atan, f2 * to_x * to_x)
-    ay = alpha * to_y * _ratio(torch.atanh, f2 * to_y * to_y)
+    ay = alpha * to_y * _ratio(_atanh, f2 * to_y * to_y)
     return ax, ay, r, psi
 
 

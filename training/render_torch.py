@@ -164,9 +164,17 @@ def prepare(
             constants = pack_image(part, origin, pixel_scale, sources.units()[rows])
         else:
             constants = pack_sersic(part, origin, pixel_scale)
-        arrays = (rows, np.ascontiguousarray(constants.T), image_of[rows], part.flux.astype(np.float32))
-        plan = plan_psf(psf.take(rows), len(rows), pixel_scale, lattice.size)
-        groups.append(Group(*(torch.from_numpy(a) for a in arrays), plan, lattice, image))
+        groups.append(
+            Group(
+                rows=torch.from_numpy(rows),
+                constants=torch.from_numpy(np.ascontiguousarray(constants.T)),
+                image_of=torch.from_numpy(image_of[rows]),
+                flux=torch.from_numpy(part.flux.astype(np.float32)),
+                psf=plan_psf(psf.take(rows), len(rows), pixel_scale, lattice.size),
+                lattice=lattice,
+                is_image=image,
+            )
+        )
     return Prepared(tuple(groups), torch.from_numpy(ok), reason, (scene.n_band, *shape))
 
 
@@ -189,8 +197,15 @@ def draw(
 
     Returns:
         The images, on the device.
+
+    Raises:
+        ValueError: if a row uses an image source and there is no bank.
     """
     device = torch.device(device)
+    if bank is None and any(group.is_image for group in prepared.groups):
+        raise ValueError(
+            "draw: the batch has rows with image sources and no bank; pass SourceBank.of(stamps, device)"
+        )
     n = len(prepared.ok)
     image = torch.zeros((n, *prepared.shape), device=device)
     magnification = torch.full((n,), torch.nan, dtype=torch.float64, device=device)

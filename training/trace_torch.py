@@ -74,19 +74,19 @@ def _compiled(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 # What is compiled, if anything is: from panels to codes, and from panels to squares of light.
 
 
-def _sersic_codes(x, y, size, parts, c, row, tolerance):  # type: ignore[no-untyped-def]
+def _sersic_codes(x, y, size, parts, c, row, tolerance):
     return choose_sersic(x, y, size, parts, c[:, row], tolerance)
 
 
-def _image_codes(x, y, size, parts, c, row, tolerance, image_of, envelopes):  # type: ignore[no-untyped-def]
+def _image_codes(x, y, size, parts, c, row, tolerance, image_of, envelopes):
     return choose_image(x, y, size, parts, c[:, row], tolerance, image_of[row], envelopes)
 
 
-def _sersic_square(x, y, wx, wy, c, row):  # type: ignore[no-untyped-def]
+def _sersic_square(x, y, wx, wy, c, row):
     return gather(sersic_rays(x, y, c[:, row, None, None]), wx, wy)
 
 
-def _image_square(x, y, wx, wy, c, row, image_of, pixels):  # type: ignore[no-untyped-def]
+def _image_square(x, y, wx, wy, c, row, image_of, pixels):
     return gather(image_rays(x, y, c[:, row, None, None], image_of[row, None, None], pixels), wx, wy)
 
 
@@ -140,7 +140,7 @@ def _blocks(c: Tensor, stop: tuple[int, int]) -> Panels:
     """The squares of the first look: BLOCK cells wide, from BORDER to ``stop``, in every row."""
     y, x = (torch.arange(BORDER, end, BLOCK, device=c.device, dtype=torch.float32) for end in stop)
     row = torch.arange(c.shape[1], device=c.device)[:, None, None]
-    return tuple(v.flatten() for v in torch.broadcast_tensors(row, x, y[:, None]))  # type: ignore[return-value]
+    return tuple(v.flatten() for v in torch.broadcast_tensors(row, x, y[:, None]))
 
 
 def _inside(cells: Panels, stop: tuple[int, int]) -> Panels:
@@ -161,7 +161,11 @@ def _split(panels: Panels, edge: float, parts: int) -> Panels:
 
 
 def _chunks(panels: Panels, at_once: int) -> Iterator[Panels]:
-    return zip(*(v.split(at_once) for v in panels), strict=True) if len(panels[0]) else iter(())
+    """The panels, ``at_once`` of them at a time; nothing where there are none."""
+    if 0 < len(panels[0]) <= at_once:
+        yield panels  # not a view of itself: compiled functions are compiled anew for views
+    elif len(panels[0]):
+        yield from zip(*(v.split(at_once) for v in panels), strict=True)
 
 
 def _sort(
@@ -178,8 +182,8 @@ def _sort(
         code = torch.where(code == N_ORDER, N_ORDER - 1, code)
     order = torch.argsort(code, stable=True)
     counts = torch.bincount(code, minlength=DARK + 1)[:DARK].tolist()  # waits for the device
-    lit = order[: sum(counts)]
-    return list(zip(*(v[lit].split(counts) for v in panels), strict=True))
+    rules = order[: sum(counts)].split(counts)
+    return [(panels[0][rule], panels[1][rule], panels[2][rule]) for rule in rules]
 
 
 @lru_cache
