@@ -35,7 +35,7 @@ _COMOVING = _integral() * SPEED_OF_LIGHT / HUBBLE
 
 
 def comoving_distance(redshift: ArrayLike) -> Array:
-    """Return the line-of-sight comoving distance in Mpc, to 1e-6 (Hogg 1999, eq. 15).
+    """Return the line-of-sight comoving distance in Mpc, to 1e-5 (Hogg 1999, eq. 15).
 
     Args:
         redshift: 0 to `MAX_REDSHIFT`; NaN gives NaN.

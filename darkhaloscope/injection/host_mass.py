@@ -98,10 +98,9 @@ def absolute_r(mag_z: Array, redshift: Array) -> Array:
 
 def log_velocity_dispersion(mag_r: Array) -> Array:
     """Return the mean log10(sigma / km/s) of early-type galaxies of rest-frame, faded M_r (Hyde & Bernardi 2009)."""
-    return (
-        np.polynomial.polynomial.polyval(np.clip(mag_r, BRIGHTEST, FAINTEST), HYDE_BERNARDI)
-        + LOG_SIGMA_OFFSET
-    )
+    zero, slope, curvature = HYDE_BERNARDI
+    mag = np.clip(mag_r, BRIGHTEST, FAINTEST)
+    return zero + LOG_SIGMA_OFFSET + slope * mag + curvature * mag**2
 
 
 def shape_of_light(e1: Array, e2: Array) -> tuple[Array, Array, NDArray[np.bool_]]:
