@@ -15,11 +15,11 @@ from .rays import N_CONST, pack_image, pack_sersic
 from .scene import Scene, check_scene
 from .transfer import blur
 
-MARGIN = 10  # pixels around the stamp whose light still reaches it (fewer for a narrow PSF)
+MARGIN = 10  # pixels around the stamp whose light is traced (fewer where the PSF is narrow)
 BORDER = 2  # lattice points at the edge without rays of their own: the spline reaches them
 TOLERANCE = 1e-4  # quadrature error allowed to a panel, of the source's flux
-WRAP = 1e-3  # of its peak: what the PSF may have where it comes round the lattice, from edge to edge
-REACH_STEP = 6  # pixels to which the PSF's reach is rounded up, so that few lattice sizes are in use
+WRAP = 1e-3  # of its peak: what the PSF may still have where it comes round the lattice
+REACH_STEP = 6  # pixels to which that distance is rounded up, so that few lattice sizes are in use
 NO_BANK = (np.zeros((0, 0, 0), np.float32), np.zeros((0, 0), np.float32))
 CHUNK = 16  # rows transformed together: they stay in the cache
 
@@ -88,22 +88,26 @@ def render(
     checks = [check_scene(scene, sources), psf.why_not(n, pixel_scale, shape)]
     reason = tuple(next(filter(None, found), "") for found in zip(*checks, strict=True))
     ok = np.array([r == "" for r in reason], bool)
-    image = np.zeros((n, scene.n_band, *shape), np.float32)
+    image = np.empty((n, scene.n_band, *shape), np.float32)
+    image[~ok] = 0.0
     magnification, rays = np.full(n, np.nan), np.zeros(n, np.int64)
     index, bank = np.full(n, -1), NO_BANK
     if sources is not None and (np.asarray(sources.index)[ok] >= 0).any():
         used, place = np.unique(np.asarray(sources.index)[ok], return_inverse=True)
         bank = unit_stamps(sources.stamps[used[used >= 0]])
         index[ok] = np.where(used[place] < 0, -1, place - (used[0] < 0))
-    reach = (np.ceil(psf.reach(n, WRAP, pixel_scale) / REACH_STEP) * REACH_STEP).astype(int)
+    needed = psf.reach(n, WRAP, pixel_scale) - _empty_edge(scene, sources, shape, pixel_scale)
+    reach = (np.ceil(np.maximum(np.nan_to_num(needed), 1.0) / REACH_STEP) * REACH_STEP).astype(int)
     flux = scene.flux.astype(np.float32)
     for wide in np.unique(reach[ok]):
         lattice = Lattice.around(shape, int(wide))
         same = np.flatnonzero(ok & (reach == wide))
         constants = _pack(scene.take(same), lattice, pixel_scale, index[same], sources, same)
+        room = np.empty((min(CHUNK, len(same)), *lattice.size), np.float32)
         for start in range(0, len(same), CHUNK):
             rows = same[start : start + CHUNK]
-            light, far = np.zeros((len(rows), *lattice.size), np.float32), np.zeros(len(rows))
+            light, far = room[: len(rows)], np.zeros(len(rows))
+            light[:] = 0.0
             light_on_lattice(
                 constants[start : start + CHUNK], *bank, index[rows], light, BORDER, lattice.stop,
                 np.float32(tolerance), far, count := np.zeros(len(rows), np.int64),
@@ -133,6 +137,19 @@ class Lattice:
         size = tuple(next_fast_len(n + first + 1 + reach, real=True) for n in shape)
         keep = tuple(slice(first, first + n) for n in shape)
         return Lattice((size[0], size[1]), (keep[0], keep[1]), (keep[0].stop + margin, keep[1].stop + margin))
+
+
+def _empty_edge(
+    scene: Scene, sources: SourceImages | None, shape: tuple[int, int], pixel_scale: float
+) -> NDArray[np.float64]:
+    """Pixels (n,) between the bulk of the light and the stamp's edge: so much further has the PSF to go."""
+    off_centre = np.maximum(abs(scene.x_lens - (shape[1] - 1) / 2), abs(scene.y_lens - (shape[0] - 1) / 2))
+    size = 4.0 * scene.src_reff_arcsec
+    if sources is not None:
+        width = max(sources.stamps.shape[1:]) * np.asarray(sources.pixel_scale_arcsec, float)
+        size = np.where(np.asarray(sources.index) < 0, size, 0.5 * width)
+    bulk = 1.5 * scene.theta_e_arcsec + np.hypot(scene.src_x_arcsec, scene.src_y_arcsec) + size
+    return np.maximum(0.0, min(shape) / 2 - off_centre - bulk / pixel_scale)
 
 
 def _pack(
