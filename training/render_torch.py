@@ -25,7 +25,7 @@ from darkhaloscope.lensing.scene import Scene, check_scene
 from training.psf_torch import PsfPlan, blur, plan_psf
 from training.trace_torch import SourceBank, far_flux, make_source, trace
 
-REACH_STEP = 12  # pixels to which the PSF's reach is rounded up: groups cost a GPU more than large lattices
+REACH_STEP = 24  # pixels to which the PSF's reach is rounded up, so that survey seeing is one group
 # Rows traced and blurred together, and rays in flight: what a CPU's cache holds; elsewhere enough to fill a GPU.
 CPU_AT_ONCE, GPU_AT_ONCE = (32, 1 << 15), (8192, 1 << 24)
 

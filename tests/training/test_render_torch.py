@@ -116,6 +116,15 @@ def test_any_shape_and_pixel_scale_and_no_lens_agree(shape):
     assert made.magnification[:2].numpy() == pytest.approx(1.0, abs=3e-3)
 
 
+def test_light_ends_where_it_does_on_the_cpu():
+    rows = draw(2, seed=38)
+    rows.update(theta_e_arcsec=np.zeros(2), shear=np.zeros(2), src_x_arcsec=np.zeros(2))
+    rows["src_y_arcsec"] = (np.array([71.5, 72.5]) - rows["y_lens"]) * 0.262  # margin ends at pixel 71
+    scene, psf = scene_of(rows), Psf.gaussian([[2.4]])  # which does not come round the lattice
+    made, want = (f(scene, psf, shape=(61, 50)) for f in (render, cpu_render))
+    assert np.abs(made.image.numpy() - want.image).max() < 1e-7
+
+
 def test_bad_rows_are_flagged_as_on_the_cpu_and_harm_no_other():
     rows = draw(5, seed=39)
     good = render(scene_of(rows), Psf.gaussian([[1.2]]))
