@@ -107,20 +107,23 @@ def choose_image(xs, ys, n, size, parts, c, envelope, tolerance, code):
     """Which rule each of n square panels of an image source gets; as :func:`choose_sersic`.
 
     ``envelope[k]`` is the highest brightness at k or more source pixels from the image's centre. The error
-    falls with the cube of the distance between nodes, in source pixels.
+    falls with the cube of the distance between nodes, in source pixels. ``xs, ys`` are used up: two loops,
+    because the first one vectorises and the look-ups do not.
     """
     step = size * np.sqrt(c[COS] * c[COS] + c[SIN] * c[SIN])
     panel = size / parts
-    gap = higher(c[GAP] - F32(1.5) * step * c[AXIS], ZERO)
+    gap = c[GAP] - F32(1.5) * step * c[AXIS]
     last = F32(envelope.size - 1)
     for i in range(n):
         e, delta, close = _footprint(xs[i], ys[i], step, c)
         central = close > ONE
         inner = select(central, gap, e - HALF * delta - ONE)
-        light = panel * panel * c[CENTRE] * envelope[int(lower(higher(inner, ZERO), last))]
-        spacing = delta / parts
+        xs[i], ys[i] = delta / parts, select(central, ONE, ZERO)
+        code[i] = lower(higher(inner, ZERO), last)
+    for i in range(n):
+        light = panel * panel * c[CENTRE] * envelope[np.uint32(code[i])]
+        spacing, kink = xs[i], ys[i] * light
         grain = light * GRAIN * spacing * spacing * spacing
-        kink = select(central, light, ZERO)
         k = _above(grain + HALF * light * spacing, tolerance)
         k += _above(grain / F32(8.0) + kink, tolerance)
         k += _above(grain / F32(27.0) + kink, tolerance)

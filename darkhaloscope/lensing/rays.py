@@ -125,19 +125,19 @@ def sersic_rays(xs, ys, n, c, out):
 def image_rays(xs, ys, n, c, pixels, out):
     """Bilinear brightness of an image source at n lattice positions, flux per lattice cell, into ``out``.
 
-    ``pixels`` (y, x) has a border of zeros, so that a ray clipped to it is dark.
+    ``pixels`` (y, x) has a border of zeros, so that a ray clipped to it is dark. ``xs, ys`` become the rays'
+    places on it: two loops, because the first one vectorises and the look-ups do not.
     """
     ny, nx = pixels.shape
-    flat = pixels.ravel()
     middle_x, middle_y = F32(0.5) * F32(nx - 1), F32(0.5) * F32(ny - 1)
     last_x, last_y = F32(nx - 1) - F32(1e-3), F32(ny - 1) - F32(1e-3)
     for i in range(n):
         wx, wy, _, _, _, _ = to_source(xs[i], ys[i], c)
-        u = lower(higher(wx + middle_x, ZERO), last_x)
-        v = lower(higher(wy + middle_y, ZERO), last_y)
-        left, low = np.floor(u), np.floor(v)
-        a, b = u - left, v - low
-        at = int(low) * nx + int(left)
-        bottom = flat[at] + a * (flat[at + 1] - flat[at])
-        top = flat[at + nx] + a * (flat[at + nx + 1] - flat[at + nx])
+        xs[i] = lower(higher(wx + middle_x, ZERO), last_x)
+        ys[i] = lower(higher(wy + middle_y, ZERO), last_y)
+    for i in range(n):
+        left, low = np.uint32(xs[i]), np.uint32(ys[i])
+        a, b = xs[i] - F32(left), ys[i] - F32(low)
+        bottom = pixels[low, left] + a * (pixels[low, left + 1] - pixels[low, left])
+        top = pixels[low + 1, left] + a * (pixels[low + 1, left + 1] - pixels[low + 1, left])
         out[i] = c[CENTRE] * (bottom + b * (top - bottom))
