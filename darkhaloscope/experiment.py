@@ -72,7 +72,7 @@ class Injection:
     """Stage 4a: configurations and controls."""
 
     tier: Literal["debug", "grid", "train"] = "train"
-    prior: Literal["grid", "natural"] = "grid"  # natural: injection/natural.py; `grid` is then not used
+    prior: Literal["grid", "natural"] = "grid"  # natural: see `Prior`; `grid` and src_n are then not used
     grid: Literal["grid_small", "grid_medium", "grid_sota"] = "grid_sota"
     n_total_per_split: int = 200_000  # rows wanted per split; fewer where the hosts run out
     replicates: int = 1  # injections per host; an unpaired control makes one row whatever this is
@@ -82,8 +82,24 @@ class Injection:
     source_bank: str = ""
     src_n: float = 1.0
     max_offset_over_theta_e: float = 0.8
-    src_r_bright: float = 22.0  # unlensed, prior natural only
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Stage 4a with `injection.prior = "natural"`: what `injection/prior.py` draws lenses and sources from."""
+
+    src_r_bright: float = 22.0  # unlensed, AB outside the Galaxy
     src_r_faint: float = 26.0
+    weighting: Literal["lenses", "galaxies"] = "lenses"  # by theta_E^2, or not
+    position: Literal["magnified", "imaged", "plane"] = "magnified"
+    min_magnification: float = 3.0  # of a point at the source's centre; position "magnified"
+    plane_radius_over_theta_e: float = 1.5  # position "plane": uniform in this circle, lensed or not
+    q_scatter: float = 0.08  # of the deflector's axis ratio about the light's
+    phi_scatter_deg: float = 10.0  # of its major axis
+    # Lognormal of median 0.05 and 0.2 dex, after N-body simulations: Oguri & Marshall (2010, MNRAS 405, 2579) following
+    # Holder & Schechter (2003, ApJ 589, 688); second hand.
+    shear_median: float = 0.05
+    max_shear: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -171,6 +187,7 @@ class Experiment:
     targets: Targets = field(default_factory=Targets)
     splits: Splits = field(default_factory=Splits)
     injection: Injection = field(default_factory=Injection)
+    prior: Prior = field(default_factory=Prior)
     psf: PsfModel = field(default_factory=PsfModel)
     stamps: Stamps = field(default_factory=Stamps)
     limits: Limits = field(default_factory=Limits)

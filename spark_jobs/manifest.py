@@ -19,19 +19,22 @@ from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.hosts import select_hosts
 from darkhaloscope.injection.layout import lay_out_injections
+from darkhaloscope.injection.prior import check_prior
 from darkhaloscope.records import MANIFEST, TARGETS
 from darkhaloscope.stage import StageRun, input_hash, place
 from spark_jobs.session import part_urls, read_committed, refuse_repeated_ids, spark_schema, write_frame
 
-SECTIONS = ("seed", "variant", "experiment_id", "injection", "psf", "stamps")
+SECTIONS = ("seed", "variant", "experiment_id", "injection", "prior", "psf", "stamps")
 
 
 def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
     """Make the manifest of an experiment; return the stage's record.
 
     Raises:
+        ConfigError: the prior cannot be drawn from.
         DatasetError: stage 3 has not finished, no target is in a split, or a task_id occurs twice.
     """
+    check_prior(experiment.prior)
     source = place(args.output_s3, "phase3", experiment)
     output = place(args.output_s3, "phase4a", experiment)
     inputs, options = {"targets": input_hash(source)}, {"test_limit": args.test_limit}

@@ -8,7 +8,7 @@ a pair share one configuration. `task_id` is keyed by everything that defines th
 Tiers: `train`: each host draws a configuration per replicate. `grid`: each host gets every configuration,
 with drawn geometry and colours. `debug`: every configuration, with a round lens, no shear and the source on
 the axis, so that each stamp is a ring of radius theta_E that can be checked by eye. With the natural prior
-(tier `train`) there is no configuration, and `config_id` is -1: see `natural`.
+(tier `train`) there is no configuration, and `config_id` is -1: see `prior`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from darkhaloscope.injection.colours import frozen_colours
 from darkhaloscope.injection.grids import AXES, configurations
 from darkhaloscope.injection.hosts import control_row, is_control_host, refuse_repeats
 from darkhaloscope.injection.keys import draw_ids, enumerated
-from darkhaloscope.injection.natural import natural_arcs
+from darkhaloscope.injection.prior import COLUMNS, NEEDED, draw_prior
 from darkhaloscope.records import HOST, MANIFEST, TARGETS, check_schema, to_batch
 from darkhaloscope.sources.bank import SourceIndex
 from darkhaloscope.sources.draw import draw_sources
@@ -35,7 +35,6 @@ GEOMETRY_STREAM = 1
 LENS_E_RANGE = (0.05, 0.45)  # uniform, as in the earlier generations
 
 HOST_NAMES = tuple(c.name for c in HOST)
-LIGHT_NAMES = ("mag_dered_r", "mag_dered_z", "shape_e1", "shape_e2")
 
 Columns = dict[str, np.ndarray]
 
@@ -59,13 +58,13 @@ def lay_out_injections(
         SchemaError: `targets` lacks a column.
         ValueError: a host occurs twice, or is in a split without sources.
     """
-    needed = [*HOST_NAMES, *LIGHT_NAMES]
+    needed = [*HOST_NAMES, *NEEDED]
     check_schema(TARGETS, targets.schema, "targets", needed)
     hosts: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False)) for n in needed}
     refuse_repeats(hosts["host_id"])
     host, replicate, config_id = _expand(hosts["host_id"], experiment)
     ids = draw_ids(hosts["host_id"][host], replicate, config_id, experiment)
-    light = {name: hosts[name][host] for name in LIGHT_NAMES}
+    light = {name: hosts[name][host] for name in NEEDED}
     if experiment.injection.prior == "natural":
         config_id = np.full(len(ids), -1)
         columns = _natural(ids, light, experiment)
@@ -119,8 +118,8 @@ def _arcs(ids: list[str], config_id: np.ndarray, experiment: Experiment) -> Colu
 
 def _natural(ids: list[str], light: Columns, experiment: Experiment) -> Columns:
     """Return lens and (analytic) source columns of the natural prior."""
-    drawn = natural_arcs(ids, light, experiment)
-    return _geometry(ids, drawn["theta_e_arcsec"], experiment) | drawn | _analytic(len(ids), experiment)
+    drawn = draw_prior(light, ids, experiment.prior)
+    return _analytic(len(ids), experiment) | {name: drawn[name] for name in COLUMNS}
 
 
 def _analytic(n: int, experiment: Experiment) -> Columns:
@@ -145,8 +144,11 @@ def _image_sources(ids: list[str], columns: Columns, sources: SourceIndex) -> Co
 
 
 def _magnitudes(ids: list[str], columns: Columns, host_r: np.ndarray, sources: SourceIndex | None) -> Columns:
-    """Return source magnitudes outside the Galaxy: the host's r plus dmag; a galaxy's colours where known."""
-    g_r, r_z = frozen_colours(ids)
+    """Return source magnitudes outside the Galaxy: the host's r plus dmag; a galaxy's own colours where known."""
+    if "src_mag_r" in columns:
+        g_r, r_z = columns["src_mag_g"] - columns["src_mag_r"], columns["src_mag_r"] - columns["src_mag_z"]
+    else:
+        g_r, r_z = frozen_colours(ids)
     if sources is not None:
         own = np.stack([sources.g_r, sources.r_z])[:, columns["source_id"]].astype(np.float64)
         g_r, r_z = np.where(np.isfinite(own).all(axis=0), own, [g_r, r_z])
@@ -208,7 +210,8 @@ def _task_ids(
     shared = (
         experiment.experiment_id, experiment.digest("seed", "psf"), stamps.size, stamps.poisson_noise,
         injection.tier, injection.prior, injection.grid, injection.source, bank, injection.src_n,
-        injection.max_offset_over_theta_e, injection.src_r_bright, injection.src_r_faint, control_kind,
+        injection.max_offset_over_theta_e, control_kind,
+        experiment.digest("prior") if injection.prior == "natural" else "",
     )  # fmt: skip
     rows = zip(
         *(columns[n].tolist() for n in ("host_id", "replicate", "config_id", "source_id")), strict=True

@@ -13,12 +13,11 @@ behind, are likelier than among all galaxies. It does not weigh one host against
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from darkhaloscope.draws import normals, uniforms
+from darkhaloscope.experiment import ConfigError, Prior
 from darkhaloscope.injection import host_mass, populations
 from darkhaloscope.injection.cosmology import distance_ratio, einstein_radius
 from darkhaloscope.injection.magnification import Lenses, point_magnification, reach, tangential_caustic
@@ -47,35 +46,13 @@ DECIMALS = 6  # the last bits of a machine's logarithm do not reach the manifest
 Columns = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Prior:
-    """The natural prior's settings."""
-
-    src_r_bright: float = 22.0  # unlensed, AB outside the Galaxy
-    src_r_faint: float = 26.0
-    weighting: Literal["lenses", "galaxies"] = "lenses"  # by theta_E^2, or not
-    position: Literal["magnified", "imaged", "plane"] = "magnified"
-    min_magnification: float = 3.0  # of a point at the source's centre; position "magnified"
-    plane_radius_over_theta_e: float = 1.5  # position "plane": uniform in this circle, lensed or not
-    q_scatter: float = 0.08  # of the deflector's axis ratio about the light's
-    phi_scatter_deg: float = 10.0  # of its major axis
-    # Lognormal of median 0.05 and 0.2 dex, after N-body simulations: Oguri & Marshall (2010, MNRAS 405, 2579) following
-    # Holder & Schechter (2003, ApJ 589, 688); second hand.
-    shear_median: float = 0.05
-    max_shear: float = 0.2
-
-
 def check_prior(prior: Prior) -> None:
-    """Raise ValueError, naming each setting that cannot be drawn from, what it is and what it may be."""
+    """Raise `ConfigError`, naming each setting that cannot be drawn from, what it is and what it may be."""
     faults = []
     if not 20.0 <= prior.src_r_bright < prior.src_r_faint <= 28.0:
         faults.append(
             f"src_r_bright, src_r_faint = {prior.src_r_bright}, {prior.src_r_faint}; 20 <= bright < faint <= 28"
         )
-    if prior.weighting not in ("lenses", "galaxies"):
-        faults.append(f"weighting = {prior.weighting!r}; lenses or galaxies")
-    if prior.position not in ("magnified", "imaged", "plane"):
-        faults.append(f"position = {prior.position!r}; magnified, imaged or plane")
     ranges = {
         "min_magnification": (2.0, 20.0),
         "plane_radius_over_theta_e": (0.01, 20.0),
@@ -88,7 +65,7 @@ def check_prior(prior: Prior) -> None:
         if not low <= getattr(prior, name) <= high:
             faults.append(f"{name} = {getattr(prior, name)}; {low} to {high}")
     if faults:
-        raise ValueError("prior cannot be drawn from: " + "; ".join(faults))
+        raise ConfigError("prior cannot be drawn from: " + "; ".join(faults))
 
 
 def draw_prior(targets: Mapping[str, np.ndarray], ids: Sequence[str], prior: Prior) -> Columns:
@@ -105,7 +82,8 @@ def draw_prior(targets: Mapping[str, np.ndarray], ids: Sequence[str], prior: Pri
         without an r or z magnitude has NaN throughout.
 
     Raises:
-        ValueError: a setting out of range, a column missing or of another length than `ids`.
+        ConfigError: a setting out of range.
+        ValueError: a column missing or of another length than `ids`.
     """
     check_prior(prior)
     hosts = _hosts(targets, len(ids))

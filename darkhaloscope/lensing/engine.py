@@ -128,7 +128,7 @@ def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, t
                         rays += n_ray
                         if k == 0 and level == 1:
                             for p in range(n):
-                                single[int(ys[p]), int(xs[p])] = out[p]
+                                single[int(py[p]), int(px[p])] = out[p]  # xs, ys are used up by now
                         else:
                             spread(px, py, n, size, k, out, plane, wx, wy)
                 if level == 1:

@@ -165,7 +165,6 @@ def test_source_magnitudes_are_relative_to_the_host_outside_the_galaxy():
         {"injection": {"grid": "grid_small"}},
         {"injection": {"tier": "debug"}},
         {"injection": {"prior": "natural"}},
-        {"injection": {"src_r_faint": 25.0}},
         {"injection": {"max_offset_over_theta_e": 0.5}},
         {"injection": PAIRED},
     ],

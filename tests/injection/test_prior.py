@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from darkhaloscope.draws import digest
+from darkhaloscope.experiment import Prior
 from darkhaloscope.injection import host_mass
 from darkhaloscope.injection.cosmology import einstein_radius
 from darkhaloscope.injection.magnification import Lenses, point_magnification
-from darkhaloscope.injection.prior import COLUMNS, PHYSICS, Prior, draw_prior
+from darkhaloscope.injection.prior import COLUMNS, PHYSICS, draw_prior
 from darkhaloscope.lensing.psf import Psf
 from darkhaloscope.lensing.render import render
 from darkhaloscope.lensing.scene import LIMITS, Scene
@@ -217,7 +218,7 @@ def test_no_rows_are_no_rows():
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("src_r_bright", 27.0), ("weighting", "none"), ("position", "ring"), ("min_magnification", 1.0),
+    [("src_r_bright", 27.0), ("min_magnification", 1.0),
      ("plane_radius_over_theta_e", 0.0), ("max_shear", 0.9), ("q_scatter", float("nan"))],
 )  # fmt: skip
 def test_settings_that_cannot_be_drawn_from_are_named(setting, value):
