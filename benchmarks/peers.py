@@ -115,7 +115,8 @@ class Jaxtronomy:
         self.model = ImageModel(_grid(), PSF(psf_type="NONE"), lens, light, kwargs_numerics=numerics)
 
     def draw(self, rows: Rows, i: int) -> np.ndarray:
-        """One tracing, mean over sub-pixels, each band's kernel without the pixel."""
+        """One tracing, each band's kernel without the pixel; kept off q = 1, where its SIE gives no light."""
+        rows = {**rows, "lens_q": np.minimum(rows["lens_q"], 1 - 1e-4)}
         return blurred(np.asarray(self.model.image(lens_kwargs(rows, i), source_kwargs(rows, i))), rows, i)
 
 

@@ -40,7 +40,7 @@ N_ORDER = len(ORDERS)  # also the code for "split"; -1 is "dark"
 # (m!)^4 / ((2m+1) ((2m)!)^3) (Abramowitz & Stegun 25.4.30).
 SMOOTH = tuple(F32(c) for c in (1 / 24.0, 1 / 4320.0, 1 / 2016000.0, 1 / 1.778e9, 1 / 5.32e15))
 CUSP = tuple(F32(c) for c in (0.5, 0.08, 0.03, 0.015, 0.006))  # of a panel that holds a singularity
-GRAIN = F32(0.001)  # error of an image's panel with one node per source pixel
+GRAIN = F32(0.002)  # error of an image's panel with one node per source pixel
 DIM = F32(0.003)  # panels fainter than this many tolerances are dark
 HALF = F32(0.5)
 
