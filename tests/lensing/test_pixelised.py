@@ -84,8 +84,8 @@ def centroid(image):
 def test_the_flux_is_the_scenes_whatever_the_stamps_unit_and_pixel_scale(scale):
     for unit in (1.0, 1e3):
         made = render(unlensed(), Psf.gaussian([[1.0]]), sources=SourceImages(unit * clumpy(1, 1), 0, scale))
-        assert made.image.sum() == pytest.approx(4.0, rel=1e-3)
-        assert made.magnification[0] == pytest.approx(1.0, rel=1e-3)
+        assert made.image.sum() == pytest.approx(4.0, rel=2e-3)
+        assert made.magnification[0] == pytest.approx(1.0, rel=2e-3)
 
 
 def test_the_stamp_is_turned_counter_clockwise_after_it_is_mirrored():
