@@ -211,7 +211,7 @@ INJECTION = (
     _leak("control_kind", _STR, "", "none (an injection), paired (same host as its partner) or unpaired"),
     _leak("partner_task_id", _STR, "", "task_id of the paired row; empty where there is none"),
     _leak("replicate", _I32, "", "number of the repeat of this host"),
-    _leak("config_id", _I32, "", "index of the configuration in its grid"),
+    _leak("config_id", _I32, "", "index of the configuration in its grid; -1 for the natural prior"),
     _leak("source_kind", _STR, "", "light of the source: sersic or image"),
     _leak("source_id", _I64, "", "index in the source bank; -1 for an analytic source"),
     _leak("theta_e_arcsec", _F64, "arcsec", "circularised Einstein radius (of the virtual arc in a control)"),
@@ -225,7 +225,7 @@ INJECTION = (
     _leak("src_reff_arcsec", _F64, "arcsec", "half-light radius of the source, product-averaged axis"),
     _leak("src_e", _F64, "", "source ellipticity, q = (1-e)/(1+e)"),
     _leak("src_phi_rad", _F64, "rad", "major axis of the source from +x"),
-    _leak("src_n", _F64, "", "Sersic index of the source"),
+    _leak("src_n", _F64, "", "Sersic index of the source; 0 for an image"),
     *(
         _leak(f"src_mag_{b}", _F64, "AB mag", f"unlensed source magnitude outside the Galaxy, {b}")
         for b in BANDS
@@ -276,6 +276,9 @@ STAMPS = Schema(
         *per_band("arc_snr", "", "matched-filter SNR, correlation-corrected", True, True),
         _leak("arc_snr_max_pixel", _F32, "", "the seed's: largest single-pixel arc/sigma, any band", True),
         *per_band("arc_flux", "nmgy", "flux of the arc inside the stamp", True, True),
+        *per_band("arc_mag", "AB mag", "lensed source over the whole plane, as observed", True, True),
+        *per_band("total_mag", "AB mag", "host and lensed source together, as observed", True, True),
+        _leak("arc_core_fraction", _F32, "", "share of the arc's r flux within one FWHM of the host", True),
         _leak("arc_masked_fraction", _F32, "", "share of the arc's r flux on bad pixels", True),
         _leak("theta_over_psf", _F32, "", "theta_e_arcsec / psfsize_r, the seed's theta/PSF", True),
         _leak("theta_over_fwhm", _F32, "", "theta_e_arcsec / half-maximum FWHM in r", True),

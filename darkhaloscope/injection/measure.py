@@ -56,6 +56,20 @@ def measure_arc(arc: np.ndarray, invvar: np.ndarray, bad: np.ndarray, correlatio
     )
 
 
+def core_fraction(arc: np.ndarray, host: tuple[float, float], radius: float) -> float:
+    """Return the share of an arc's r flux in the stamp that lies on its host's core; NaN without flux.
+
+    Args:
+        arc: (band, y, x) nmgy/pixel, without noise.
+        host: x, y of the host, 0-based pixels.
+        radius: of the core, pixels.
+    """
+    light = arc[REFERENCE].astype(np.float64)
+    y, x = np.indices(light.shape)
+    core = light[np.hypot(x - host[0], y - host[1]) <= radius].sum()
+    return float(core / light.sum()) if light.sum() > 0 else float("nan")
+
+
 def why_not_trusted(arc: ArcMeasurement, magnification: float, source_flux: np.ndarray) -> str:
     """Return why an arc's measurements say little about the arc; "" where they can be trusted.
 

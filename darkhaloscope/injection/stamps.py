@@ -16,13 +16,29 @@ import pyarrow as pa
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import render_rows, source_flux
 from darkhaloscope.injection.cutouts import Brick, Ground, PsfAt, ground_at, psf_at, psf_of_catalogue
-from darkhaloscope.injection.measure import REFERENCE, ArcMeasurement, measure_arc, why_not_trusted
+from darkhaloscope.injection.measure import (
+    REFERENCE,
+    ArcMeasurement,
+    core_fraction,
+    measure_arc,
+    why_not_trusted,
+)
 from darkhaloscope.injection.noise import brick_gain, photon_noise, stamp_gain, with_photon_noise
 from darkhaloscope.injection.psfs import load_kernels
-from darkhaloscope.records import BANDS, MANIFEST, STAMPS, check_schema, stamp_metadata, to_batch
+from darkhaloscope.records import (
+    BANDS,
+    MANIFEST,
+    PIXEL_SCALE_ARCSEC,
+    STAMPS,
+    check_schema,
+    stamp_metadata,
+    to_batch,
+)
 from darkhaloscope.sources.bank import Bank
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.maskbits import bits_value
+from darkhaloscope.survey.photometry import flux as flux_of
+from darkhaloscope.survey.photometry import magnitude
 
 ROWS_AT_A_TIME = 128  # rendered together: 6 MB of arcs
 
@@ -186,12 +202,16 @@ def _stamp(
     if not row["is_control"]:
         # where there is no light the pixel keeps its very bits (adding 0 would turn -0 into 0)
         image = np.where(light == 0, image, image + light.astype(np.float32))
+    host = float(site.ground.host_x), float(site.ground.host_y)
+    core = float(site.psf.fwhm[REFERENCE]) / PIXEL_SCALE_ARCSEC
     measured = measure_arc(arc, invvar, site.ground.metrics_bad, config.noise_correlation)
     reason = why_not_trusted(measured, magnification, flux)
     return {
         **_common(site.psf, float(row["theta_e_arcsec"])),
         **_ground_columns(site.ground),
         **_measured_columns(measured),
+        **_magnitude_columns(row, magnification * flux),
+        "arc_core_fraction": core_fraction(arc, host, core),
         "cutout_ok": 1,
         "failure_reason": "",
         "stamp": np.ascontiguousarray(image, "<f4").tobytes(),
@@ -247,6 +267,15 @@ def _measured_columns(measured: ArcMeasurement) -> Row:
         "arc_masked_fraction": measured.masked_fraction,
         **{f"arc_snr_{b}": v for b, v in zip(BANDS, measured.snr.tolist(), strict=True)},
         **{f"arc_flux_{b}": v for b, v in zip(BANDS, measured.flux.tolist(), strict=True)},
+    }
+
+
+def _magnitude_columns(row: Mapping[str, Any], lensed: np.ndarray) -> Row:
+    """Return magnitudes of the lensed source, (band,) nmgy as observed, alone and with its host."""
+    host = flux_of(np.array([row[f"mag_{b}"] for b in BANDS], np.float64))
+    return {
+        **{f"arc_mag_{b}": float(m) for b, m in zip(BANDS, magnitude(lensed), strict=True)},
+        **{f"total_mag_{b}": float(m) for b, m in zip(BANDS, magnitude(host + lensed), strict=True)},
     }
 
 

@@ -4,7 +4,7 @@ from fake_brick import FakeBrick, at
 from injection_cases import experiment, target_table
 
 from darkhaloscope.injection.layout import lay_out_injections
-from darkhaloscope.injection.measure import measure_arc, why_not_trusted
+from darkhaloscope.injection.measure import core_fraction, measure_arc, why_not_trusted
 from darkhaloscope.injection.stamps import make_stamps
 
 NONE = np.zeros((8, 8), bool)
@@ -86,3 +86,24 @@ def test_a_ring_wholly_under_the_halo_of_a_star_is_drawn_but_not_measured():
     )
     unmasked = make_stamps(brick, rows, kept).to_pylist()[0]
     assert unmasked["arc_snr"] > 100 and unmasked["metrics_ok"] == 1
+
+
+def test_the_core_fraction_is_the_light_within_the_radius_of_the_host():
+    arc = np.zeros((3, 8, 8))
+    arc[1, 4, 4], arc[1, 4, 7], arc[0, 0, 0] = 3.0, 1.0, 100.0
+    assert core_fraction(arc, (4.2, 4.0), 1.0) == pytest.approx(0.75)
+    assert core_fraction(arc, (7.0, 4.0), 0.5) == pytest.approx(0.25)
+    assert np.isnan(core_fraction(np.zeros((3, 8, 8)), (4.0, 4.0), 1.0))
+
+
+def test_magnitudes_are_of_the_lensed_source_alone_and_with_its_host():
+    brick = FakeBrick()
+    config = experiment(injection={"control_frac": 0.0})
+    rows = lay_out_injections(target_table(3, **at([200.0, 300.0, 250.0], [200.0, 220.0, 300.0])), config)
+    made = {n: v for n, v in make_stamps(brick, rows, config).to_pydict().items()}
+    for i in range(3):
+        for band, red in zip("grz", (3.214, 2.165, 1.211), strict=True):
+            arc = made[f"src_mag_{band}"][i] + red * made["ebv"][i] - 2.5 * np.log10(made["magnification"][i])
+            assert made[f"arc_mag_{band}"][i] == pytest.approx(arc, abs=0.01)
+            both = -2.5 * np.log10(10 ** (-0.4 * arc) + 10 ** (-0.4 * made[f"mag_{band}"][i]))
+            assert made[f"total_mag_{band}"][i] == pytest.approx(both, abs=0.01)
