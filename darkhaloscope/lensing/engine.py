@@ -51,6 +51,56 @@ def _far_flux(c, low_x, high_x, low_y, high_y, xs, ys, out):
 
 
 @njit
+def _sort(code, n, level, size, here, lists, count, there, stop):
+    """Put n panels where their ``code`` says: in the list of their order, or split in ``there``; its length.
+
+    Blocks (level 0) become their cells: in the list of order 0 if one ray each will do, else in ``there``.
+    """
+    limit_x, limit_y, room, n_next = F32(stop[1]), F32(stop[0]), there.shape[1], 0
+    for p in range(n):
+        k, x, y = int(code[p]), here[0, p], here[1, p]
+        if k < 0:
+            continue
+        if level == 0 and k == 0:
+            to = lists[0]
+            count[0] = _append_children(x, y, F32(1.0), BLOCK, limit_x, limit_y, to[0], to[1], count[0])
+        elif level == 0:
+            n_next = _append_children(x, y, F32(1.0), BLOCK, limit_x, limit_y, there[0], there[1], n_next)
+        elif k == N_ORDER and n_next + 4 <= room:
+            n_next = _append_children(x, y, F32(0.5) * size, 2, limit_x, limit_y, there[0], there[1], n_next)
+        else:
+            k = min(k, N_ORDER - 1)
+            lists[k, 0, count[k]], lists[k, 1, count[k]] = x, y
+            count[k] += 1
+    return n_next
+
+
+@njit
+def _draw(lists, count, level, size, c, images, image, plane, single, across, scratch, weights):
+    """Trace and spread the listed panels of one level; returns the number of rays."""
+    xs, ys, out, rays = scratch[0], scratch[1], scratch[2], 0
+    for k in range(N_ORDER):
+        chunk = scratch.shape[1] // (ORDERS[k] * ORDERS[k])
+        for start in range(0, count[k], chunk):
+            end = min(start + chunk, count[k])
+            px, py, n = lists[k, 0, start:end], lists[k, 1, start:end], end - start
+            n_ray = place_rays(px, py, n, size, k, xs, ys)
+            if image < 0:
+                sersic_rays(xs, ys, n_ray, c, out)
+            else:
+                image_rays(xs, ys, n_ray, c, images[image], out)
+            rays += n_ray
+            if k == 0 and level == 1:
+                for p in range(n):
+                    single[int(py[p]), int(px[p])] = out[p]
+            else:
+                spread(px, py, n, size, k, out, plane, weights[0], weights[1])
+    if level == 1:
+        spread_singles(single, plane, across)
+    return rays
+
+
+@njit
 def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, tolerance, far, n_rays):
     """Spread every row's unit-flux lensed source on its lattice.
 
@@ -67,77 +117,40 @@ def light_on_lattice(rows, images, envelopes, image_of, lattice, border, stop, t
         n_rays: (n,) int64, filled with the number of rays and panel estimates.
     """
     ny, nx = lattice.shape[1], lattice.shape[2]
-    limit_x, limit_y = F32(stop[1]), F32(stop[0])
     room = nx * ny + 4096  # panels a level may have; where more are asked for, the highest order has to do
-    todo_x, todo_y = np.empty(room, np.float32), np.empty(room, np.float32)
-    next_x, next_y = np.empty(room, np.float32), np.empty(room, np.float32)
-    code = np.empty(room, np.float32)
-    list_x, list_y = np.empty((N_ORDER, room), np.float32), np.empty((N_ORDER, room), np.float32)
-    xs, ys, out = np.empty(room, np.float32), np.empty(room, np.float32), np.empty(room, np.float32)
+    here, there = np.empty((2, room), np.float32), np.empty((2, room), np.float32)  # lower corners
+    lists, count = np.empty((N_ORDER, 2, room), np.float32), np.zeros(N_ORDER, np.int64)
+    code, scratch = np.empty(room, np.float32), np.empty((3, room), np.float32)
     single, across = np.zeros((ny, nx), np.float32), np.zeros((ny, nx), np.float32)
-    wx, wy = np.empty((6, 4), np.float32), np.empty((6, 4), np.float32)
-    count = np.zeros(N_ORDER, np.int64)
-
+    weights = np.empty((2, 6, 4), np.float32)
     for row in range(rows.shape[0]):
         c, plane, image = rows[row], lattice[row], image_of[row]
-        rays, n_todo, size = 0, 0, F32(BLOCK)
+        rays, n, size = 0, 0, F32(BLOCK)
         count[:] = 0
         for j in range(border, stop[0], BLOCK):
             for i in range(border, stop[1], BLOCK):
-                todo_x[n_todo], todo_y[n_todo] = F32(i), F32(j)
-                n_todo += 1
+                here[0, n], here[1, n] = F32(i), F32(j)
+                n += 1
         for level in range(MAX_LEVEL):
-            for p in range(n_todo):
-                xs[p], ys[p] = todo_x[p] + F32(0.5) * size, todo_y[p] + F32(0.5) * size
+            for p in range(n):
+                scratch[0, p], scratch[1, p] = here[0, p] + F32(0.5) * size, here[1, p] + F32(0.5) * size
             parts = F32(BLOCK) if level == 0 else F32(1.0)
             if image < 0:
-                choose_sersic(xs, ys, n_todo, size, parts, c, tolerance, code)
+                choose_sersic(scratch[0], scratch[1], n, size, parts, c, tolerance, code)
             else:
-                choose_image(xs, ys, n_todo, size, parts, c, envelopes[image], tolerance, code)
-            rays += n_todo
-            n_next = 0
-            for p in range(n_todo):
-                k, x, y = int(code[p]), todo_x[p], todo_y[p]
-                if k < 0:
-                    continue
-                if level == 0 and k == 0:
-                    count[0] = _append_children(
-                        x, y, F32(1.0), BLOCK, limit_x, limit_y, list_x[0], list_y[0], count[0]
-                    )
-                elif level == 0:
-                    n_next = _append_children(x, y, F32(1.0), BLOCK, limit_x, limit_y, next_x, next_y, n_next)
-                elif k == N_ORDER and n_next + 4 <= room:
-                    n_next = _append_children(
-                        x, y, F32(0.5) * size, 2, limit_x, limit_y, next_x, next_y, n_next
-                    )
-                else:
-                    k = min(k, N_ORDER - 1)
-                    list_x[k, count[k]], list_y[k, count[k]] = x, y
-                    count[k] += 1
+                choose_image(scratch[0], scratch[1], n, size, parts, c, envelopes[image], tolerance, code)
+            rays += n
+            n_next = _sort(code, n, level, size, here, lists, count, there, stop)
             if level > 0:
-                for k in range(N_ORDER):
-                    chunk = room // (ORDERS[k] * ORDERS[k])
-                    for start in range(0, count[k], chunk):
-                        end = min(start + chunk, count[k])
-                        px, py, n = list_x[k, start:end], list_y[k, start:end], end - start
-                        n_ray = place_rays(px, py, n, size, k, xs, ys)
-                        if image < 0:
-                            sersic_rays(xs, ys, n_ray, c, out)
-                        else:
-                            image_rays(xs, ys, n_ray, c, images[image], out)
-                        rays += n_ray
-                        if k == 0 and level == 1:
-                            for p in range(n):
-                                single[int(py[p]), int(px[p])] = out[p]  # xs, ys are used up by now
-                        else:
-                            spread(px, py, n, size, k, out, plane, wx, wy)
-                if level == 1:
-                    spread_singles(single, plane, across)
+                rays += _draw(
+                    lists, count, level, size, c, images, image, plane, single, across, scratch, weights
+                )
                 count[:] = 0
                 if n_next == 0:
                     break
-            todo_x, next_x = next_x, todo_x
-            todo_y, next_y = next_y, todo_y
-            n_todo, size = n_next, F32(1.0) if level == 0 else F32(0.5) * size
-        far[row] = _far_flux(c, border, limit_x, border, limit_y, xs, ys, out) if image < 0 else 0.0
+            here, there = there, here
+            n, size = n_next, F32(1.0) if level == 0 else F32(0.5) * size
+        far[row] = 0.0
+        if image < 0:
+            far[row] = _far_flux(c, border, stop[1], border, stop[0], scratch[0], scratch[1], scratch[2])
         n_rays[row] = rays
