@@ -19,6 +19,9 @@ smoke-local: setup ## the whole way on a simulated sky: targets to report, under
 smoke-real: setup ## the same injection on real survey pixels (needs the shared data folder)
 	$(ENV) python -m local_spark.smoke_real --out smoke-real-out
 
+gallery: setup ## pictures of arcs over theta_E, magnitude and source: do they look like lenses?
+	$(ENV) python -m local_spark.gallery
+
 test: setup ## unit, oracle and fault tests (no GPU, no network)
 	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
@@ -35,6 +38,6 @@ bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 	$(ENV) for b in $(filter-out benchmarks/record.py benchmarks/__init__.py,$(wildcard benchmarks/*.py)); do python $$b || exit 1; done
 
 clean: ## remove what runs and tests left (not .venv)
-	rm -rf smoke-out smoke-real-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf smoke-out smoke-real-out gallery-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup smoke-local smoke-real test test-all lint docs bench clean
+.PHONY: help setup smoke-local smoke-real gallery test test-all lint docs bench clean

@@ -15,7 +15,9 @@ from darkhaloscope.survey.coadds import BrickReader, Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.photometry import magnitude
 from darkhaloscope.survey.splits import sky_cell
+from local_spark.steps import REPOSITORY
 
+DEFAULT_REAL = REPOSITORY.parent / "shared" / "data"
 BRICK = "0591m305"
 DETECTION_SIGMA, FAINTEST_R, APERTURE_ARCSEC = 3.0, 23.3, 2.1
 MARGIN = 16  # pixels from the edge of the exposed region: arcs of theta_E 2.5 arcsec still fall inside
@@ -85,11 +87,12 @@ def targets(
 
 @dataclass
 class StampBrick:
-    """One ready-cut image as a brick, its host in the middle: what `make_stamps` needs of a brick."""
+    """One ready-cut image as a brick with one host: what `make_stamps` needs of a brick."""
 
     brickname: str
     image: np.ndarray  # (band, y, x) float32, nmgy/pixel
     sigma: np.ndarray  # (band,) measured sky noise
+    host: tuple[float, float] | None = None  # x, y of its galaxy, 0-based; None: the middle
 
     @property
     def wcs(self) -> Any:
@@ -97,9 +100,10 @@ class StampBrick:
         return SimpleNamespace(width=self.image.shape[2], height=self.image.shape[1])
 
     def sky_to_pixel(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the middle of the image: that is where its galaxy is."""
+        """Return where the image's galaxy is, whatever position is asked for."""
         middle = (self.image.shape[1] - 1) / 2
-        return np.full(len(ra), middle), np.full(len(ra), middle)
+        x, y = self.host or (middle, middle)
+        return np.full(len(ra), x), np.full(len(ra), y)
 
     def cut(self, x0: int, y0: int, size: int) -> Cutout:
         """Cut out of the image; inverse variance from the measured sky, 0 beyond the image; no maskbits."""

@@ -31,11 +31,18 @@ from darkhaloscope.stage import StageRun, place
 from darkhaloscope.storage import replace_file
 from darkhaloscope.survey.coadds import BrickReader
 from darkhaloscope.survey.photometry import magnitude
-from local_spark.real_hosts import BRICK, StampBrick, des_stamps, find_galaxies, null_rows, sky_sigma
+from local_spark.real_hosts import (
+    BRICK,
+    DEFAULT_REAL,
+    StampBrick,
+    des_stamps,
+    find_galaxies,
+    null_rows,
+    sky_sigma,
+)
 from local_spark.real_pictures import draw_rows
-from local_spark.steps import REPOSITORY, Step, StepFailed, run_steps, spark
+from local_spark.steps import Step, StepFailed, run_steps, spark
 
-DEFAULT_REAL = REPOSITORY.parent / "shared" / "data"
 PICTURES = 10
 
 
