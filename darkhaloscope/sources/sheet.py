@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def draw_sheet(path: str | Path, catalogue: Catalogue, bank_url: str, refused: d
     row_of = {int(i): k for k, i in enumerate(bank.index.index)}
     galaxies = [g for _, g in zip(range(MAX_SHOWN), catalogue.galaxies(), strict=False)]
     rows = -(-len(galaxies) // COLUMNS)
-    figure = Figure(figsize=(1.4 * COLUMNS, 3.3 * rows), dpi=80)
+    figure = Figure(figsize=(1.4 * COLUMNS, 3.3 * rows), dpi=80, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(2 * rows, COLUMNS, squeeze=False)
     for axis in axes.ravel():
@@ -40,14 +41,12 @@ def draw_sheet(path: str | Path, catalogue: Catalogue, bank_url: str, refused: d
         _show(top, galaxy.stamp)
         top.set_title(str(galaxy.index), fontsize=6, pad=1)
         if galaxy.index not in row_of:
-            below.text(
-                0.5, 0.5, refused.get(galaxy.index, ""), fontsize=6, ha="center", va="center", wrap=True
-            )
+            reason = textwrap.fill(refused.get(galaxy.index, ""), 20)
+            below.text(0.5, 0.5, reason, fontsize=6, ha="center", va="center", transform=below.transAxes)
             continue
         k = row_of[galaxy.index]
         _show(below, bank.layers(np.array([k]))[0][0][0])
         below.set_title(f'R {bank.index.hlr_arcsec[k]:.2f}"  S/N {bank.index.snr[k]:.0f}', fontsize=6, pad=1)
-    figure.tight_layout(pad=0.3)
     figure.savefig(path)
 
 
