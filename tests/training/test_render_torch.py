@@ -225,12 +225,12 @@ def test_image_rays_and_rules_are_the_librarys(points):
     for i, c in enumerate(packed):
         image, c_made = torch.full((len(x),), i), torch.from_numpy(c)[:, None]
         want, code = np.empty(len(x), np.float32), np.empty(len(x), np.float32)
-        rays.image_rays(x, y, len(x), c, pixels[i], want)
+        rays.image_rays(x.copy(), y.copy(), len(x), c, pixels[i], want)  # it uses its positions up
         made = rays_torch.image_rays(*tensors, c_made, image, torch.from_numpy(pixels))
         assert want.max() > 0
         assert made.numpy() == pytest.approx(want, abs=1e-3 * float(want.max()))
         one, tolerance = np.float32(1), np.float32(1e-4)
-        panels.choose_image(x, y, len(x), one, one, c, envelopes[i], tolerance, code)
+        panels.choose_image(x.copy(), y.copy(), len(x), one, one, c, envelopes[i], tolerance, code)
         chosen = rays_torch.choose_image(*tensors, edge, 1, c_made, 1e-4, image, torch.from_numpy(envelopes))
         assert (chosen.numpy() == np.where(code < 0, rays_torch.DARK, code)).mean() > 0.995
 
