@@ -10,6 +10,8 @@ extras='.[spark,jre,train,sim,dev]'
   echo "setup: $("$python" --version) is too old; install Python 3.11 or newer, or run: make setup PYTHON=/path/to/python3.11" >&2
   exit 1
 }
+# Behind a proxy the trusted certificates are the system's, not those that uv ships.
+export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1
 # A CPU build of torch that the machine already holds is found by pip through find-links; uv asks its own variable.
 links=${PIP_FIND_LINKS:-$("$python" -m pip config get global.find-links 2>/dev/null || true)}
 
