@@ -40,7 +40,8 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
         output, "4b", experiment, SECTIONS, inputs, options, args.overwrite, args.take_over
     ) as stage:
         if not committed_chunks(output):
-            frame = read_committed(spark, source, MANIFEST, args.test_limit, ("brickname", "task_id"))
+            ids = ("brickname", "task_id")
+            frame = read_committed(spark, source, MANIFEST, args.test_limit, order=ids, columns=ids)
             bricks = sorted(r.brickname for r in frame.select("brickname").distinct().collect())
             rows = _fetch(spark, bricks, experiment, cache_url(args.output_s3))
             columns = {name: [row[name] for row in rows] for name in ASSETS.names}

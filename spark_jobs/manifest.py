@@ -22,7 +22,8 @@ from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.prior import check_prior
 from darkhaloscope.records import MANIFEST, TARGETS
 from darkhaloscope.stage import StageRun, input_hash, place
-from spark_jobs.session import part_urls, read_committed, refuse_repeated_ids, spark_schema, write_frame
+from darkhaloscope.storage import join
+from spark_jobs.session import read_committed, read_files, refuse_repeated_ids, spark_schema, write_frame
 
 SECTIONS = ("seed", "variant", "experiment_id", "injection", "prior", "psf", "stamps")
 
@@ -51,9 +52,11 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
             by_brick = rows.repartitionByRange(args.partitions, "brickname")
             by_brick = by_brick.sortWithinPartitions("brickname", "task_id")
             parts = write_frame(by_brick, output, 0, MANIFEST.arrow())
-            refuse_repeated_ids(spark.read.parquet(*part_urls(output, [p for p in parts if p.rows])), output)
+            written = [join(output, part.key) for part in parts if part.rows]
+            refuse_repeated_ids(read_files(spark, written, MANIFEST, ("task_id",)), output)
             commit_chunk(output, 0, parts)
-        return stage.finish(**_counts(read_committed(spark, output, MANIFEST), len(hosts), int(chosen.sum())))
+        rows = read_committed(spark, output, MANIFEST, columns=("region_split", "is_control"))
+        return stage.finish(**_counts(rows, len(hosts), int(chosen.sum())))
 
 
 def _lay_out(

@@ -33,8 +33,11 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
     with StageRun(
         output, "pack", experiment, SECTIONS, inputs, options, args.overwrite, args.take_over
     ) as stage:
-        stamps = read_committed(spark, source, STAMPS, args.test_limit, order=("brickname", "task_id"))
-        table = stamps.groupBy("region_split", "cutout_ok", "is_control").count().collect()
+        order = ("brickname", "task_id")
+        stamps = read_committed(spark, source, STAMPS, args.test_limit, order)
+        labels = (*order, "region_split", "cutout_ok", "is_control")
+        table = read_committed(spark, source, STAMPS, args.test_limit, order, labels)
+        table = table.groupBy("region_split", "cutout_ok", "is_control").count().collect()
         good = stamps.where("cutout_ok = 1").select(*STAMPS.names)
         splits = {}
         for split in SPLITS:

@@ -18,7 +18,7 @@ from darkhaloscope.dataset import DatasetError, Part, committed_parts, open_part
 from darkhaloscope.experiment import ConfigError, Experiment
 from darkhaloscope.records import Schema, SchemaError, check_schema, refuse_unknown
 from darkhaloscope.stage import OutputRefused
-from darkhaloscope.storage import StorageError, filesystem, is_local, join
+from darkhaloscope.storage import StorageError, join
 from darkhaloscope.survey.errors import CatalogueError
 
 if TYPE_CHECKING:
@@ -90,33 +90,59 @@ def first_parts(root: str, limit: int | None) -> list[Part]:
     return [p for p, rows in zip(parts, before, strict=True) if rows < limit]
 
 
-def part_urls(root: str, parts: list[Part]) -> list[str]:
-    """Return the URLs of a dataset's parts, in the form that Spark reads."""
-    base = "file://" + filesystem(root)[1] if is_local(root) else root
-    return [join(base, p.key) for p in parts]
-
-
 def read_committed(
-    spark: SparkSession, root: str, schema: Schema, limit: int | None = None, order: tuple[str, ...] = ()
+    spark: SparkSession,
+    root: str,
+    schema: Schema,
+    limit: int | None = None,
+    order: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
 ) -> DataFrame:
     """Return a committed dataset as a DataFrame, after checking every file's columns.
 
-    Beside the table's columns it has `_file`, the URL of the file a row is in.
+    The executors read with pyarrow through fsspec, as every other reader does: so S3 needs no Hadoop jar, and
+    a part that no manifest names is never seen. Beside the table's columns the frame has `_file`, the URL of
+    the file a row is in. With a limit, only the files that hold the first `limit` rows are opened, and of
+    these the first in the given order are taken.
 
-    With a limit, only the files that hold the first `limit` rows are opened, and of these the first in the
-    given order are taken.
+    Args:
+        spark: the session.
+        root: URL of the dataset.
+        schema: the table it should be.
+        limit: rows wanted; None: all.
+        order: columns that say which are the first.
+        columns: columns to read; all by default.
 
     Raises:
         DatasetError: nothing is committed there.
         SchemaError: a file has a missing, mistyped or unknown column; all are named.
     """
-    urls = part_urls(root, first_parts(root, limit))
+    urls = [join(root, part.key) for part in first_parts(root, limit)]
     for url in urls:
         with open_part(url) as part:
             check_schema(schema, part.schema_arrow, url)
             refuse_unknown(schema, part.schema_arrow, url)
-    frame = spark.read.parquet(*urls).selectExpr(*schema.names, f"input_file_name() as {FILE_COLUMN}")
+    frame = read_files(spark, urls, schema, columns)
     return frame if limit is None else frame.orderBy(*order).limit(limit)
+
+
+def read_files(
+    spark: SparkSession, urls: list[str], schema: Schema, columns: tuple[str, ...] = ()
+) -> DataFrame:
+    """Return the rows of Parquet files as a DataFrame, a partition a file; see `read_committed`."""
+    names = list(columns or schema.names)
+    fields = [schema.arrow().field(name) for name in names] + [pa.field(FILE_COLUMN, pa.string())]
+
+    def of_urls(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for url in (url for batch in batches for url in batch.column(0).to_pylist()):
+            with open_part(url) as part:
+                for rows in part.iter_batches(int(ARROW_ROWS_PER_BATCH), columns=names):
+                    file = pa.array([url] * rows.num_rows, pa.string())
+                    arrays = [*(rows.column(name) for name in names), file]
+                    yield pa.RecordBatch.from_arrays(arrays, names=[*names, FILE_COLUMN])
+
+    paths = spark.sparkContext.parallelize([(url,) for url in urls], len(urls))
+    return spark.createDataFrame(paths, "url string").mapInArrow(of_urls, spark_schema(pa.schema(fields)))
 
 
 def refuse_repeated_ids(manifest: DataFrame, where: str) -> None:

@@ -81,7 +81,8 @@ def count_bricks(
 
     With a limit, the bricks of the first `limit` rows in the order of brick and task_id.
     """
-    frame = read_committed(spark, manifest, MANIFEST, limit, order=("brickname", "task_id"))
+    ids = ("brickname", "task_id")
+    frame = read_committed(spark, manifest, MANIFEST, limit, order=ids, columns=ids)
     refuse_repeated_ids(frame, manifest)
     found = frame.groupBy("brickname", FILE_COLUMN).count().collect()
     psf = _brick_psf(experiment)

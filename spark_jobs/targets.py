@@ -103,6 +103,7 @@ def _select_task(spark: SparkSession, experiment: Experiment, output: str) -> An
 
 
 def _refuse_repeats(spark: SparkSession, output: str) -> None:
-    repeated = read_committed(spark, output, TARGETS).groupBy("host_id").count().where("count > 1").limit(3)
+    hosts = read_committed(spark, output, TARGETS, columns=("host_id",))
+    repeated = hosts.groupBy("host_id").count().where("count > 1").limit(3)
     if examples := [r.host_id for r in repeated.collect()]:
         raise DatasetError(f"{output}: galaxies that are in two sweep files, e.g. host_id {examples}")

@@ -5,8 +5,8 @@ from small_sky import write_small_sky
 
 
 @pytest.fixture(scope="session")
-def spark():
-    """One local session for every test of the stages."""
+def spark(s3_server):
+    """One local session for every test of the stages; its workers see the local S3 server."""
     from pyspark.sql import SparkSession
 
     session = (

@@ -290,3 +290,17 @@ def test_stage_3_without_sweeps_says_where_it_looked(spark, tmp_path):
     experiment = experiment_of(tmp_path / "nothing")
     with pytest.raises(DatasetError, match=r"nothing/sweep.*no sweep-\*\.fits"):
         targets.run(spark, experiment, options(tmp_path / "out"))
+
+
+def test_every_stage_runs_on_s3_without_hadoop_jars(spark, sky, s3_bucket):
+    root, experiment = f"{s3_bucket}/whole-way", experiment_of(sky[0], n_total_per_split=6)
+    records = [
+        stage.run(spark, experiment, options(root))
+        for stage in (targets, manifest, coadd_cache, stamps, completeness, pack)
+    ]
+    made, packed = records[3]["counts"], records[5]["counts"]
+    assert made["rows"] == records[1]["counts"]["rows"] > 10 and packed["rows"] == made["ok"] > 0
+    table = read_table(place(root, "phase4c", experiment))
+    assert {len(s) for s in table.column("stamp").to_pylist() if s is not None} == {3 * 64 * 64 * 4}
+    again = stamps.run(spark, experiment, options(root))
+    assert again["counts"] == made
