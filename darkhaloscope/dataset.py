@@ -154,11 +154,6 @@ def content_hash(root: str) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()[:16]
 
 
-def arrow_filesystem(url: str) -> PyFileSystem:
-    """Return the Arrow view of the filesystem that `url` is on."""
-    return PyFileSystem(FSSpecHandler(filesystem(url)[0]))
-
-
 def open_part(url: str) -> pq.ParquetFile:
     """Open one committed file.
 

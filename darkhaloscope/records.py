@@ -133,13 +133,6 @@ def refuse_unknown(schema: Schema, found: pa.Schema, where: str) -> None:
         raise SchemaError(f"{where}: unknown columns {unknown}; a {schema.name} table has {schema.names}")
 
 
-def from_batch(schema: Schema, table: pa.Table | pa.RecordBatch, where: str) -> dict[str, np.ndarray]:
-    """Check `table` against `schema` and return its columns by name as numpy arrays (strings as object)."""
-    check_schema(schema, table.schema, where)
-    return {n: table.column(n).to_numpy(zero_copy_only=False) if isinstance(table, pa.RecordBatch)
-            else table.column(n).to_numpy() for n in schema.names}  # fmt: skip
-
-
 def stamp_metadata(dtype: str = "float32", size: int = STAMP_SIZE, bands: str = BANDS) -> dict[str, str]:
     """Return the file metadata that says how a `stamp` cell is laid out."""
     return {

@@ -38,7 +38,7 @@ def add_common(parser: argparse.ArgumentParser) -> None:
         "--test-limit",
         type=positive,
         metavar="N",
-        help="use only the first N rows of the input table (stage 3: the first N sweep files)",
+        help="use only the first N rows of the input (stage 3: N sweep files; 4d: the files that hold them)",
     )
     how.add_argument(
         "--partitions", type=positive, default=4, help="Spark tasks at a time (default: %(default)s)"

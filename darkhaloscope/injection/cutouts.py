@@ -12,7 +12,7 @@ from darkhaloscope.injection.psfs import kernel_sizes, model_fwhm
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
-from darkhaloscope.survey.maskbits import bits_value
+from darkhaloscope.survey.maskbits import bad_pixels
 
 
 class Brick(Protocol):
@@ -129,9 +129,9 @@ def ground_at(brick: Brick, x: float, y: float, experiment: Experiment) -> Groun
     size = experiment.stamps.size
     x0, y0 = stamp_corner(x, size), stamp_corner(y, size)
     cutout = brick.cut(x0, y0, size)
-    bad = (cutout.maskbits & bits_value(experiment.survey.bad_maskbits)) != 0
+    bad = bad_pixels(cutout.maskbits, experiment.survey.bad_maskbits)
     bad |= (cutout.invvar <= 0).any(axis=0)
-    metrics_bad = (cutout.maskbits & bits_value(experiment.survey.metrics_bad_maskbits)) != 0
+    metrics_bad = bad_pixels(cutout.maskbits, experiment.survey.metrics_bad_maskbits)
     blank = (cutout.image == 0) & (cutout.invvar <= 0)
     _refuse_useless(cutout, bad)
     return Ground(cutout, np.float32(x - x0), np.float32(y - y0), bad, metrics_bad, blank)

@@ -52,8 +52,3 @@ def bits_value(names: Iterable[str]) -> int:
 def bad_pixels(maskbits: np.ndarray, names: Iterable[str]) -> np.ndarray:
     """Return a boolean array of the shape of `maskbits`: True where any bit of `names` is set."""
     return (np.asarray(maskbits) & bits_value(names)) != 0
-
-
-def names_set(value: int) -> list[str]:
-    """Return the names of the bits set in `value`, lowest first."""
-    return [name for name, bit in BITS.items() if value >> bit & 1]

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from survey_testing import Server
 from darkhaloscope.dataset import read_table
 from local_spark.steps import _environment
 from spark_jobs.session import NoJava, find_java
+from training import options
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 README = (REPOSITORY / "README.md").read_text()
@@ -45,7 +47,9 @@ def test_the_readme_has_no_command_that_is_not_run_somewhere():
     assert blocks("Two commands") == ["make smoke-local\n", "make test\n"]  # what .ci/run runs
     ci = (REPOSITORY / ".ci" / "run").read_text()
     assert "make test" in ci and "make smoke-local" in ci
-    assert "training/train.py" in blocks("Training")[0]  # run by tests/training with these flags
+    training = shlex.split(blocks("Training")[0].splitlines()[-1])
+    assert training[:2] == ["python", "training/train.py"]
+    assert options.parser().parse_args(training[2:]).epochs == 1  # training itself is run by tests/training
 
 
 def test_the_stages_run_one_after_the_other_as_the_readme_says(sky, tmp_path):

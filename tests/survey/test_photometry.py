@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from darkhaloscope.survey import extinction, photometry
-from darkhaloscope.survey.maskbits import BITS, bad_pixels, bits_value, names_set
+from darkhaloscope.survey.maskbits import BITS, bad_pixels, bits_value
 
 
 def test_one_nanomaggy_is_22_5_mag_and_fluxes_come_back():
@@ -31,7 +31,6 @@ def test_extinction_is_the_surveys():
 def test_maskbits_have_the_surveys_numbers():
     assert bits_value(["MEDIUM"]) == 2048 and bits_value(["NPRIMARY", "SUB_BLOB"]) == 1 + 65536
     assert list(BITS.values()) == list(range(17))
-    assert names_set(2048 | 2) == ["BRIGHT", "MEDIUM"]
 
 
 def test_only_the_bits_named_make_a_pixel_bad():
