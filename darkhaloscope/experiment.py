@@ -8,22 +8,16 @@ output.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import tomllib
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from darkhaloscope.config import ConfigError, build
 from darkhaloscope.records import BANDS, STAMP_SIZE
-
-
-class ConfigError(ValueError):
-    """A config that cannot be used; the message names the file, the key and what is known."""
 
 
 @dataclass(frozen=True)
@@ -232,7 +226,7 @@ def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Experi
 
 def from_dict(raw: Mapping[str, Any], where: str) -> Experiment:
     """Build an experiment from nested dicts, as `load` does from a file and a checkpoint from its config."""
-    return _build(Experiment, raw, where, "")
+    return build(Experiment, raw, where)
 
 
 def _check(experiment: Experiment, where: str) -> None:
@@ -275,47 +269,3 @@ def parse_bands(text: str) -> str:
     if joined != BANDS:
         raise ConfigError(f"bands {text!r}: stamps have the bands g, r and z, in this order; write g,r,z")
     return joined
-
-
-def _build(cls: Any, raw: Mapping[str, Any], where: str, prefix: str) -> Any:
-    fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    for key in raw:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
-            hint = f"; did you mean {prefix + near[0]!r}?" if near else f"; known keys: {sorted(fields)}"
-            raise ConfigError(f"{where}: unknown key {prefix + key!r}{hint}")
-    missing = [
-        prefix + f.name
-        for f in fields.values()
-        if f.name not in raw and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{where}: missing keys {missing}")
-    return cls(**{k: _value(hints[k], v, where, prefix + k) for k, v in raw.items()})
-
-
-def _value(hint: Any, value: Any, where: str, key: str) -> Any:
-    if dataclasses.is_dataclass(hint):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"{where}: {key} is {value!r}; expected a table [{key}]")
-        return _build(hint, value, where, key + ".")
-    origin = typing.get_origin(hint)
-    if origin is Literal:
-        choices = typing.get_args(hint)
-        if value not in choices:
-            near = difflib.get_close_matches(str(value), choices, n=1)
-            raise ConfigError(
-                f"{where}: {key} = {value!r}; expected one of {list(choices)}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
-            )
-        return value
-    if origin in (tuple, types.GenericAlias):
-        if not isinstance(value, (list, tuple)):
-            raise ConfigError(f"{where}: {key} = {value!r}; expected a list")
-        return tuple(_value(typing.get_args(hint)[0], v, where, key) for v in value)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        raise ConfigError(f"{where}: {key} = {value!r} is {type(value).__name__}; expected {hint.__name__}")
-    return value

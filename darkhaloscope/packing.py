@@ -7,7 +7,8 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.records import STAMPS, SchemaError, stamp_metadata, to_batch
+from darkhaloscope.records import STAMPS, stamp_metadata
+from darkhaloscope.schema import SchemaError, to_batch
 
 
 def shuffle_keys(task_ids: list[str], seed: int) -> np.ndarray:

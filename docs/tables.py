@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from darkhaloscope.records import ALL_SCHEMAS, Schema
+from darkhaloscope.records import ALL_SCHEMAS
+from darkhaloscope.schema import Schema
 from spark_jobs import phase3_pipeline, phase4_pipeline
 
 BLOCK = re.compile(r"(<!-- (columns|flags): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -20,7 +20,8 @@ from darkhaloscope.dataset import committed_files, open_part
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import added_light, arc_of
 from darkhaloscope.pictures import lupton_rgb
-from darkhaloscope.records import BANDS, STAMPS, check_schema
+from darkhaloscope.records import BANDS, STAMPS
+from darkhaloscope.schema import check_schema
 
 CHOICE = ("task_id", "is_control", "cutout_ok", "region_split", "arc_snr")
 """Columns that stamps are chosen by."""

@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.experiment import ConfigError
 from darkhaloscope.injection.completeness import AXES
-from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS, SchemaError
+from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
+from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, replace_file
 from evaluation import figures

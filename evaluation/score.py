@@ -31,7 +31,8 @@ from darkhaloscope.dataset import (
     open_part,
     write_part,
 )
-from darkhaloscope.records import SCORES, STAMPS, SchemaError, check_schema, to_batch
+from darkhaloscope.records import SCORES, STAMPS
+from darkhaloscope.schema import SchemaError, check_schema, to_batch
 from darkhaloscope.stage import OutputRefused, StageRun
 from darkhaloscope.storage import StorageError, join
 from evaluation.scores import PROVENANCE

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.dataset import committed_files, content_hash, open_part
-from darkhaloscope.records import SCORES, check_schema
+from darkhaloscope.records import SCORES
+from darkhaloscope.schema import check_schema
 from darkhaloscope.stage import read_record
 
 PROVENANCE = "scored_with"

@@ -14,7 +14,8 @@ from typing import Any
 from darkhaloscope import experiment as experiments
 from darkhaloscope.dataset import DatasetError, committed_chunks, content_hash, read_table
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.records import COMPLETENESS, FAILURES, SchemaError, check_schema
+from darkhaloscope.records import COMPLETENESS, FAILURES
+from darkhaloscope.schema import SchemaError, check_schema
 from darkhaloscope.stage import RECORD_NAME, place, read_record
 from darkhaloscope.storage import filesystem, join, read_bytes
 from evaluation.evaluate import FORMAT, METRICS_NAME

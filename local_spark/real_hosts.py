@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, TARGETS, to_batch
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, TARGETS
+from darkhaloscope.schema import to_batch
 from darkhaloscope.survey.coadds import BrickReader, Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.photometry import magnitude

@@ -26,7 +26,8 @@ from darkhaloscope.experiment import Experiment, from_dict, load
 from darkhaloscope.injection.arcs import arc_of
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import make_stamps, stamp_schema
-from darkhaloscope.records import BANDS, TARGETS, to_batch
+from darkhaloscope.records import BANDS, TARGETS
+from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
 from darkhaloscope.storage import replace_file
 from darkhaloscope.survey.coadds import BrickReader

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from darkhaloscope.experiment import ConfigError, Experiment, load, parse_bands
+from darkhaloscope.config import ConfigError
+from darkhaloscope.experiment import Experiment, load, parse_bands
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DEFAULT_EXPERIMENT = "smoke"

@@ -14,7 +14,8 @@ from pyspark.sql import SparkSession
 
 from darkhaloscope.dataset import commit_chunk, committed_chunks, read_table, write_part
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.records import ASSETS, MANIFEST, to_batch
+from darkhaloscope.records import ASSETS, MANIFEST
+from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join
 from darkhaloscope.survey.fetch import fetch_brick

@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.records import FAILURES, to_batch
+from darkhaloscope.records import FAILURES
+from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun
 from darkhaloscope.storage import join
 

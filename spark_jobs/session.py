@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError, Part, committed_parts, open_part, write_part
-from darkhaloscope.experiment import ConfigError, Experiment
-from darkhaloscope.records import Schema, SchemaError, check_schema, refuse_unknown
+from darkhaloscope.experiment import Experiment
+from darkhaloscope.schema import Schema, SchemaError, check_schema, refuse_unknown
 from darkhaloscope.stage import OutputRefused
 from darkhaloscope.storage import StorageError, join
 from darkhaloscope.survey.errors import CatalogueError

@@ -16,7 +16,8 @@ from pyspark.sql import SparkSession
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.records import TARGETS, to_batch
+from darkhaloscope.records import TARGETS
+from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
 from darkhaloscope.storage import filesystem, is_local, join
 from darkhaloscope.survey.bricks import BrickTable, read_brick_table

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from darkhaloscope.experiment import ConfigError, from_dict, load, parse_bands
+from darkhaloscope.config import ConfigError
+from darkhaloscope.experiment import from_dict, load, parse_bands
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))
 NAMES = {"name": "x", "variant": "v", "experiment_id": "e"}

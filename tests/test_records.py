@@ -2,18 +2,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from darkhaloscope.records import (
-    ALL_SCHEMAS,
-    MANIFEST,
-    STAMPS,
-    Column,
-    Schema,
-    SchemaError,
-    allowed_metadata,
-    check_schema,
-    refuse_unknown,
-    to_batch,
-)
+from darkhaloscope.records import ALL_SCHEMAS, MANIFEST, STAMPS, allowed_metadata
+from darkhaloscope.schema import Column, Schema, SchemaError, check_schema, refuse_unknown, to_batch
 
 SMALL = Schema(
     "small",

@@ -14,7 +14,8 @@ from typing import IO, Any, cast
 import torch
 
 from darkhaloscope import experiment as experiments
-from darkhaloscope.experiment import ConfigError, Experiment
+from darkhaloscope.config import ConfigError
+from darkhaloscope.experiment import Experiment
 from darkhaloscope.storage import StorageError, atomic_output
 from training import preprocess
 from training.models import ARCHITECTURES, Finder

@@ -20,7 +20,8 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from darkhaloscope.dataset import open_part
-from darkhaloscope.records import STAMPS, check_schema
+from darkhaloscope.records import STAMPS
+from darkhaloscope.schema import check_schema
 from training import order
 from training.preprocess import Preprocessing, check_stamps
 from training.shards import DataError, Shards, read_layout

@@ -6,7 +6,8 @@ import argparse
 import typing
 from pathlib import Path
 
-from darkhaloscope.experiment import ConfigError, Experiment, Training, load
+from darkhaloscope.config import ConfigError
+from darkhaloscope.experiment import Experiment, Training, load
 from training.models import ARCHITECTURES
 from training.preprocess import NormMethod, check_metadata_columns
 

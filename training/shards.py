@@ -17,7 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from darkhaloscope.dataset import committed_chunks, committed_files, content_hash, open_part
-from darkhaloscope.records import STAMPS, check_schema
+from darkhaloscope.records import STAMPS
+from darkhaloscope.schema import check_schema
 from darkhaloscope.storage import join
 
 _OPENERS = 8  # files opened at a time: object stores answer slowly but in parallel

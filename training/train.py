@@ -20,9 +20,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.experiment import ConfigError, Experiment, Training
-from darkhaloscope.records import SchemaError
+from darkhaloscope.experiment import Experiment, Training
+from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import place
 from darkhaloscope.storage import StorageError
 from training.augment import draw_orientations, orient

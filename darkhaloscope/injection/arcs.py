@@ -19,7 +19,8 @@ from darkhaloscope.injection.psfs import REFERENCE, load_kernels, psf_of
 from darkhaloscope.lensing.pixelised import SourceImages
 from darkhaloscope.lensing.render import Rendered, render
 from darkhaloscope.lensing.scene import Scene
-from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, STAMPS, check_schema
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, STAMPS
+from darkhaloscope.schema import check_schema
 from darkhaloscope.sources.bank import Bank
 from darkhaloscope.sources.draw import mirrored
 from darkhaloscope.sources.open import open_bank

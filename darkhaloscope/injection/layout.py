@@ -26,7 +26,8 @@ from darkhaloscope.injection.grids import AXES, configurations
 from darkhaloscope.injection.hosts import control_row, is_control_host, refuse_repeats
 from darkhaloscope.injection.keys import draw_ids, enumerated
 from darkhaloscope.injection.prior import COLUMNS, NEEDED, draw_prior
-from darkhaloscope.records import HOST, MANIFEST, TARGETS, check_schema, to_batch
+from darkhaloscope.records import HOST, MANIFEST, TARGETS
+from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.sources.bank import SourceIndex
 from darkhaloscope.sources.draw import draw_sources
 from darkhaloscope.sources.open import open_bank

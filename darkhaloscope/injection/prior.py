@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from darkhaloscope.config import ConfigError
 from darkhaloscope.draws import normals, uniforms
-from darkhaloscope.experiment import ConfigError, Prior
+from darkhaloscope.experiment import Prior
 from darkhaloscope.injection import host_mass, populations
 from darkhaloscope.injection.cosmology import distance_ratio, einstein_radius
 from darkhaloscope.injection.magnification import Lenses, point_magnification, reach, tangential_caustic

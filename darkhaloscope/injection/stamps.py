@@ -25,15 +25,8 @@ from darkhaloscope.injection.measure import (
 )
 from darkhaloscope.injection.noise import brick_gain, photon_noise, stamp_gain, with_photon_noise
 from darkhaloscope.injection.psfs import load_kernels
-from darkhaloscope.records import (
-    BANDS,
-    MANIFEST,
-    PIXEL_SCALE_ARCSEC,
-    STAMPS,
-    check_schema,
-    stamp_metadata,
-    to_batch,
-)
+from darkhaloscope.records import BANDS, MANIFEST, PIXEL_SCALE_ARCSEC, STAMPS, stamp_metadata
+from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.sources.bank import Bank
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.maskbits import bits_value

@@ -10,16 +10,8 @@ from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import arc_of
 from darkhaloscope.injection.completeness import completeness_table, count
-from darkhaloscope.records import (
-    BANDS,
-    COMPLETENESS,
-    FAILURES,
-    SCORES,
-    STAMP_SIZE,
-    STAMPS,
-    stamp_metadata,
-    to_batch,
-)
+from darkhaloscope.records import BANDS, COMPLETENESS, FAILURES, SCORES, STAMP_SIZE, STAMPS, stamp_metadata
+from darkhaloscope.schema import to_batch
 from evaluation.evaluate import main as evaluate
 
 

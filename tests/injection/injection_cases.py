@@ -6,7 +6,8 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.experiment import Experiment, Injection
-from darkhaloscope.records import TARGETS, to_batch
+from darkhaloscope.records import TARGETS
+from darkhaloscope.schema import to_batch
 
 
 def experiment(seed=42, **sections) -> Experiment:

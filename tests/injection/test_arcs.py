@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from darkhaloscope.injection.arcs import ARC_COLUMNS, arc_of, scene_of, source_flux
-from darkhaloscope.records import SchemaError
+from darkhaloscope.schema import SchemaError
 
 RNG = np.random.default_rng(0)
 ROWS = {name: RNG.uniform(0.1, 0.9, 5) for name in ARC_COLUMNS} | {"ebv": np.zeros(5)}

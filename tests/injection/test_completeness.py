@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from darkhaloscope.injection.completeness import AXES, N_BINS, NEEDED, completeness_table, count
-from darkhaloscope.records import COMPLETENESS, STAMPS, SchemaError
+from darkhaloscope.records import COMPLETENESS, STAMPS
+from darkhaloscope.schema import SchemaError
 
 TYPES = {c.name: c.type for c in STAMPS.columns}
 

@@ -6,7 +6,8 @@ from injection_cases import experiment, target_table
 from darkhaloscope.injection.grids import AXES, configurations
 from darkhaloscope.injection.hosts import hosts_wanted, injections_per_host, select_hosts
 from darkhaloscope.injection.layout import lay_out_injections
-from darkhaloscope.records import MANIFEST, check_schema
+from darkhaloscope.records import MANIFEST
+from darkhaloscope.schema import check_schema
 
 PAIRED = {"controls": "paired"}
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from injection_cases import experiment, target_table
 
-from darkhaloscope.experiment import ConfigError
+from darkhaloscope.config import ConfigError
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.prior import COLUMNS, NEEDED, draw_prior
 

@@ -8,7 +8,8 @@ from darkhaloscope.injection.arcs import added_light, arc_of
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import failed_stamps, gains_of, make_stamps, stamp_schema
 from darkhaloscope.lensing.psf import pixel_kernel
-from darkhaloscope.records import MANIFEST, STAMPS, to_batch
+from darkhaloscope.records import MANIFEST, STAMPS
+from darkhaloscope.schema import to_batch
 
 QUIET = {"poisson_noise": False}
 X, Y = np.array([100.3, 400.0, 517.77, 640.5]), np.array([130.0, 333.49, 480.2, 700.5])

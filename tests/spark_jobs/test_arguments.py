@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from darkhaloscope.experiment import ConfigError
+from darkhaloscope.config import ConfigError
 from spark_jobs import phase3_pipeline, phase4_pipeline
 from spark_jobs.arguments import experiment_of
 

@@ -19,7 +19,8 @@ from darkhaloscope.dataset import (
     write_part,
 )
 from darkhaloscope.experiment import from_dict
-from darkhaloscope.records import MANIFEST, STAMPS, SchemaError
+from darkhaloscope.records import MANIFEST, STAMPS
+from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import OutputRefused, place
 from spark_jobs import coadd_cache, completeness, manifest, pack, stamps, targets
 

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from survey_testing import BRICK
 
-from darkhaloscope.records import ASSETS, to_batch
+from darkhaloscope.records import ASSETS
+from darkhaloscope.schema import to_batch
 from darkhaloscope.survey.coadds import BrickReader, file_path
 from darkhaloscope.survey.fetch import fetch_brick
 

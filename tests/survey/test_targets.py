@@ -4,7 +4,8 @@ import pytest
 from survey_testing import SWEEP_TYPES
 
 from darkhaloscope.experiment import Splits, Targets
-from darkhaloscope.records import TARGETS, to_batch
+from darkhaloscope.records import TARGETS
+from darkhaloscope.schema import to_batch
 from darkhaloscope.survey import bricks, photometry
 from darkhaloscope.survey.bricks import BrickTable
 from darkhaloscope.survey.catalogue import host_id, read_catalogue, read_chunks

@@ -8,7 +8,8 @@ import torch
 from tiny_shards import SIZE, make_columns
 
 from darkhaloscope.experiment import Experiment, Training
-from darkhaloscope.records import STAMPS, stamp_metadata, to_batch
+from darkhaloscope.records import STAMPS, stamp_metadata
+from darkhaloscope.schema import to_batch
 from training import checkpoint
 from training.checkpoint import CheckpointError, load, load_finder_model, save
 from training.data import make_batch

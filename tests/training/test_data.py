@@ -10,7 +10,8 @@ from tiny_shards import SIZE, make_columns, write_shards
 
 import training.data
 from darkhaloscope.dataset import commit_chunk, committed_files, write_part
-from darkhaloscope.records import STAMPS, SchemaError, stamp_metadata, to_batch
+from darkhaloscope.records import STAMPS, stamp_metadata
+from darkhaloscope.schema import SchemaError, to_batch
 from training.data import Batch, StampStream, World, make_batch, make_loader
 from training.preprocess import Preprocessing, PreprocessingError
 from training.shards import DataError, Selection, Shards, open_shards, open_split

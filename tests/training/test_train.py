@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import training.train
-from darkhaloscope.experiment import ConfigError, Training, load
+from darkhaloscope.config import ConfigError
+from darkhaloscope.experiment import Training, load
 from training import checkpoint
 from training.checkpoint import CheckpointError
 from training.options import DEFAULT_EXPERIMENT, REPOSITORY, experiment_of, parser

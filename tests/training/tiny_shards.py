@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.dataset import commit_chunk, write_part
-from darkhaloscope.records import STAMPS, stamp_metadata, to_batch
+from darkhaloscope.records import STAMPS, stamp_metadata
+from darkhaloscope.schema import to_batch
 
 SIZE = 16
 
