@@ -5,50 +5,15 @@ Injections are blue and controls orange everywhere; a figure too few rows carry 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from darkhaloscope.charts import BLUE, FAINT, GREY, INK, ORANGE, SOFT, draw
 from training.metrics import FPR_TARGETS, fpr_name
-
-BLUE, ORANGE = "#1f6fb4", "#d9741a"
-INK, SOFT, GREY, FAINT = "#22262b", "#5d6570", "#8a8f98", "#d5d8dc"
-_STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-    "axes.grid": True,
-    "grid.color": "#e6e8eb",
-    "axes.axisbelow": True,
-}
-_WIDTH, _HEIGHT, _DPI = 4.8, 3.5, 170  # narrow, so that the text stays readable on a phone
-
-
-def _draw(painter: Any, height: float = _HEIGHT, panels: Sequence[float] = (1,)) -> str:
-    """Let `painter` draw on one Axes (or several, one above the other) and return the PNG."""
-    with rc_context(_STYLE):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        FigureCanvasAgg(figure)
-        axes = figure.subplots(len(panels), 1, sharex=True, height_ratios=list(panels), squeeze=False)[:, 0]
-        painter(*axes)
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", dpi=_DPI)
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
 def training_curves(epochs: list[dict[str, Any]]) -> str:
@@ -73,7 +38,7 @@ def training_curves(epochs: list[dict[str, Any]]) -> str:
                 axis.axvline(best + 1, color=ORANGE, lw=1, ls=":", label="best epoch")
             axis.legend()
 
-    return _draw(paint, 4.6, (1, 1))
+    return draw(paint, 4.6, (1, 1))
 
 
 def _column(rows: list[dict[str, Any]], name: str) -> list[float]:
@@ -112,7 +77,7 @@ def roc(metrics: dict[str, Any]) -> str:
         axis.text(0.7, 0.6, "chance", color=GREY, fontsize=8, ha="right")
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def histogram(metrics: dict[str, Any]) -> str:
@@ -131,7 +96,7 @@ def histogram(metrics: dict[str, Any]) -> str:
         axis.set(yscale="log", ylim=(0.7, None), xlabel="logit", ylabel="stamps")
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1)
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def completeness(rows: list[dict[str, Any]], label: str) -> str:
@@ -147,7 +112,7 @@ def completeness(rows: list[dict[str, Any]], label: str) -> str:
         )
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=2)
 
-    return _draw(paint)
+    return draw(paint)
 
 
 def stratum(bins: list[dict[str, Any]], label: str) -> str:
@@ -162,7 +127,7 @@ def stratum(bins: list[dict[str, Any]], label: str) -> str:
         _bins(tpr, bins, [b["n_positives"] for b in bins])
         _bins(fpr, bins, [b["n_negatives"] for b in bins])
 
-    return _draw(paint, 4.4, (1.5, 1))
+    return draw(paint, 4.4, (1.5, 1))
 
 
 def _points(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -20,10 +19,12 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.injection.completeness import AXES
+from darkhaloscope.page import duration, number, page_css, percent
 from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
@@ -53,7 +54,7 @@ def render(workspace: Workspace) -> str:
         "duration": duration,
         "bin_names": figures.bin_names,
     }
-    environment.globals |= {"number": number, "percent": percent}
+    environment.globals |= {"number": number, "percent": percent, "css": Markup(page_css())}
     return environment.get_template("report.html.j2").render(page_of(workspace))
 
 
@@ -189,31 +190,6 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield from flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", ", ".join(map(str, value)) if isinstance(value, list) else value
-
-
-def number(value: Any) -> str:
-    """Write a value for people: thousands separated, floats to four significant digits, None as a dash."""
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, int):
-        return f"{value:,}"
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
-
-
-def percent(value: float | None) -> str:
-    """Write a rate as a percentage with a digit that small rates keep."""
-    if value is None:
-        return "–"
-    return f"{100 * value:.1f} %" if value == 0 or value >= 0.01 else f"{100 * value:.2g} %"
-
-
-def duration(seconds: float | None) -> str:
-    """Write a time."""
-    if seconds is None:
-        return "–"
-    return f"{seconds:.1f} s" if seconds < 90 else f"{seconds / 60:.1f} min"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -12,9 +12,10 @@ import pytest
 from fabricate import EXPERIMENT, HOSTILE, write_record, write_workspace
 from matplotlib.image import imread
 
+from darkhaloscope.page import duration, number, percent
 from darkhaloscope.pictures import lupton_rgb
 from evaluation.gallery import CHOICE, choose, pictures, read_choice
-from evaluation.report import duration, extremes, galleries, main, number, percent, render
+from evaluation.report import extremes, galleries, main, render
 from evaluation.scores import Scores, read_scores
 from evaluation.workspace import Missing, WorkspaceError, hash_faults, read_workspace
 

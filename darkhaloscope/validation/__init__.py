@@ -1,0 +1,1 @@
+"""Validation reports: what each stage made, numbers first, then pictures."""
