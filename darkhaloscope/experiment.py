@@ -126,6 +126,19 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Fetch:
+    """How files are copied from the survey's server (stage 4b); decides no byte, so it is part of no hash."""
+
+    connections: int = 8  # to the source, over the whole run and all its tasks
+    attempts: int = 6  # tries a file
+    timeout_s: float = 60.0  # without a byte, or for a connection
+    min_bytes_per_s: float = 10_000.0  # a transfer that is slower on average is begun again
+    max_retry_after_s: float = 300.0  # longest wait that a server's Retry-After is granted
+    ask_again_days: float = 30.0  # after which a brick that was missing is asked for again; 0: in every run
+    bricks_per_chunk: int = 64
+
+
+@dataclass(frozen=True)
 class Completeness:
     """Stage 4d: what counts as detectable."""
 
@@ -185,6 +198,7 @@ class Experiment:
     psf: PsfModel = field(default_factory=PsfModel)
     stamps: Stamps = field(default_factory=Stamps)
     limits: Limits = field(default_factory=Limits)
+    fetch: Fetch = field(default_factory=Fetch)
     completeness: Completeness = field(default_factory=Completeness)
     pack: Pack = field(default_factory=Pack)
     training: Training = field(default_factory=Training)

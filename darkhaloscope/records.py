@@ -120,10 +120,20 @@ ASSETS = Schema(
     (
         Column("brickname", _STR, "", "brick"),
         Column("status", _STR, "", "cached, missing (not in the survey) or failed"),
+        Column(
+            "cause", _STR, "", "kinds of what is wrong, e.g. HTTP 503, stalled, cut off, not FITS, not found"
+        ),
         Column("reason", _STR, "", "why it is not cached, or which files the survey does not have"),
         Column("bands", _STR, "", "bands with an image and an inverse variance, e.g. grz"),
         Column("files", _I32, "", "number of files cached"),
         Column("bytes", _I64, "byte", "size of those files"),
+        Column(
+            "by_checksum", _I32, "", "files of this try whose sha256 is the survey's; others: by structure"
+        ),
+        Column("seconds", _F32, "s", "time this try took"),
+        Column(
+            "tried", _F64, "s", "when it ended, Unix time; a later row of a brick replaces an earlier one"
+        ),
     ),
 )
 

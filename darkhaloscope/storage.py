@@ -61,6 +61,19 @@ def is_local(url: str | Path) -> bool:
     return "://" not in str(url) or str(url).startswith("file://")
 
 
+def is_web(url: str | Path) -> bool:
+    """Tell whether `url` is of a web server."""
+    return str(url).startswith(("http://", "https://"))
+
+
+def shown(url: str | Path) -> str:
+    """Return a URL as logs and tables may show it: without user, password, query and fragment."""
+    if "://" not in str(url):
+        return str(url)
+    parts = urlsplit(str(url))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
 def join(url: str | Path, *parts: str) -> str:
     """Join path parts onto a URL with single slashes."""
     return "/".join([str(url).rstrip("/"), *(p.strip("/") for p in parts)])

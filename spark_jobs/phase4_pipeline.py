@@ -16,7 +16,7 @@ import argparse
 import sys
 
 from spark_jobs import coadd_cache, completeness, manifest, pack, stamps
-from spark_jobs.arguments import add_common, bands, experiment_of
+from spark_jobs.arguments import add_common, bands, experiment_of, positive
 from spark_jobs.session import run_stage
 
 STAGES = {
@@ -44,6 +44,15 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--max-failed-fraction", type=float, metavar="F", help="4c fails when more of its rows fail"
     )
+    what.add_argument(
+        "--connections", type=positive, metavar="N", help="4b: connections to the source, over all tasks"
+    )
+    what.add_argument(
+        "--ask-again-days",
+        type=float,
+        metavar="D",
+        help="4b: ask again for files missing D days ago; 0: at once",
+    )
     return made
 
 
@@ -55,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
         "psf__moffat_beta": args.moffat_beta,
         "survey__bands": args.bands,
         "limits__max_failed_fraction": args.max_failed_fraction,
+        "fetch__connections": args.connections,
+        "fetch__ask_again_days": args.ask_again_days,
     }
     return run_stage(args.stage, lambda: experiment_of(args, **overrides), STAGES[args.stage], args)
 

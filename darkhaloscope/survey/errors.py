@@ -8,7 +8,19 @@ class FitsBroken(ValueError):
 
 
 class TransferFailed(OSError):
-    """A file could not be copied: the connection, the server or its size; the message says which."""
+    """A file could not be copied; the message says why, `cause` in a word or two (for counting)."""
+
+    def __init__(self, message: str, cause: str = "not copied") -> None:
+        super().__init__(message)
+        self.cause = cause
+
+
+class Interrupted(TransferFailed):
+    """A transfer that another try may complete; `retry_after_s` is the wait the server asked for, if any."""
+
+    def __init__(self, message: str, cause: str, retry_after_s: float | None = None) -> None:
+        super().__init__(message, cause)
+        self.retry_after_s = retry_after_s
 
 
 class CatalogueError(ValueError):

@@ -7,7 +7,6 @@ import errno
 import math
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,8 +15,9 @@ import fitsio
 import numpy as np
 from fsspec.callbacks import Callback
 
-from darkhaloscope.storage import filesystem, is_local
-from darkhaloscope.survey.errors import FitsBroken, TransferFailed
+from darkhaloscope.storage import StorageError, filesystem, is_local, is_web, shown
+from darkhaloscope.survey.errors import FitsBroken, Interrupted, TransferFailed
+from darkhaloscope.survey.transfer import Client, client_of, writable
 
 _BLOCK = 2880
 _MAX_HEADER_BLOCKS = 2000
@@ -25,7 +25,7 @@ DEFAULT_MAX_BYTES = 1 << 30
 
 
 class _Watch(Callback):
-    """Remember the size the server states; stop a transfer that grows beyond the limit."""
+    """Remember the size a store states; stop a transfer that grows beyond the limit."""
 
     def __init__(self, url: str, limit: int) -> None:
         super().__init__()
@@ -41,70 +41,63 @@ class _Watch(Callback):
 
     def _check(self, size: int) -> None:
         if size > self.limit:
-            raise TransferFailed(
-                f"{self.url}: {size} bytes or more, the limit is {self.limit}; this is not a file of a brick"
-            )
+            raise TransferFailed(f"{self.url}: {size} bytes or more, the limit is {self.limit}", "too large")
 
 
 def copy_to_local(
-    url: str, target: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, attempts: int = 2, pause_s: float = 1.0
+    url: str, target: str | Path, max_bytes: int = DEFAULT_MAX_BYTES, client: Client | None = None
 ) -> int:
     """Copy a file of any URL to a local path and check that all of it arrived.
 
-    A transfer cut off half-way raises in the client or leaves a short file; either is tried again, since
-    clients do not retry a body that stops streaming. A partial file never stays.
+    What another try may cure is tried again after a wait (`transfer.Client`). A partial file never stays.
 
     Args:
         url: path, file://, s3:// or http(s):// URL.
         target: local file to write.
         max_bytes: refuse larger files.
-        attempts: how often to try.
-        pause_s: wait before a second attempt, doubled each time.
+        client: limits and connections; this process's client with the default limits where it is not given.
 
     Returns:
         Bytes written.
 
     Raises:
         FileNotFoundError: there is no such file at the source (HTTP 404 or 410).
-        TransferFailed: the last attempt's failure.
-        OSError: the disk is full or `target` cannot be written: no fault of the source.
+        TransferFailed: the last try's failure.
+        StorageError: the disk is full or `target` cannot be written: no fault of the source.
     """
-    for attempt in range(1, attempts + 1):
-        try:
-            return _copy_once(url, Path(target), max_bytes)
-        except TransferFailed:
-            if attempt == attempts:
-                raise
-            time.sleep(pause_s * 2 ** (attempt - 1))
-    raise ValueError(f"attempts is {attempts}; expected 1 or more")
+    client, target = client or client_of(), Path(target)
+    try:
+        if is_web(url):
+            return client.copy(url, target, max_bytes)
+        return client.repeat(lambda: _copy_once(url, target, max_bytes))
+    except BaseException:
+        target.unlink(missing_ok=True)
+        raise
 
 
 def _copy_once(url: str, target: Path, max_bytes: int) -> int:
-    from aiohttp import ClientError, ClientResponseError
-
     fs, path = filesystem(url)
-    watch = _Watch(url, max_bytes)
+    watch = _Watch(shown(url), max_bytes)
+    with writable(target):
+        pass  # so that an unwritable target is not taken for a fault of the source
     try:
         if is_local(url):
             watch.set_size(Path(path).stat().st_size)
             shutil.copyfile(path, target)
         else:
-            with target.open("wb"):
-                pass  # so that an unwritable target is not taken for a fault of the source
             fs.get_file(path, str(target), callback=watch)
-        found = target.stat().st_size
-        if watch.size is not None and found != watch.size:
-            raise TransferFailed(f"{url}: {found} bytes arrived, the source states {watch.size}")
-        return found
-    except BaseException as error:
-        target.unlink(missing_ok=True)
-        if isinstance(error, ClientResponseError) and error.status == 410:
-            raise FileNotFoundError(url) from None
-        ours = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-        passed_on = ours or isinstance(error, (FileNotFoundError, TransferFailed))
-        if not passed_on and isinstance(error, (OSError, ClientError)):
-            raise TransferFailed(f"{url}: {type(error).__name__}: {error}") from error
+    except (FileNotFoundError, TransferFailed):
         raise
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise StorageError(f"{target}: cannot be written: {error}; free space and run again") from error
+        if isinstance(error, PermissionError):
+            raise TransferFailed(f"{shown(url)}: {error}", "not allowed") from error
+        raise Interrupted(f"{shown(url)}: {type(error).__name__}: {error}", "cut off") from error
+    found = target.stat().st_size
+    if watch.size is not None and found != watch.size:
+        raise Interrupted(f"{shown(url)}: {found} bytes arrived, the source states {watch.size}", "cut off")
+    return found
 
 
 @contextlib.contextmanager

@@ -3,6 +3,9 @@
 import pytest
 from survey_testing import Server, write_brick
 
+from darkhaloscope.experiment import Fetch
+from darkhaloscope.survey.transfer import Client
+
 
 @pytest.fixture
 def sky(tmp_path):
@@ -18,3 +21,17 @@ def web(sky):
     server = Server(sky)
     yield server
     server.stop()
+
+
+@pytest.fixture
+def waits():
+    """The waits of `patient`, in seconds; none of them took place."""
+    return []
+
+
+@pytest.fixture
+def patient(waits):
+    """A client that tries three times, and whose clock stands still while it waits."""
+    return Client(
+        Fetch(attempts=3, timeout_s=0.5, max_retry_after_s=100), sleep=waits.append, clock=lambda: 0.0
+    )

@@ -1,7 +1,11 @@
 """Small bricks and catalogues in the survey's layout, and a web server that can misbehave."""
 
+import hashlib
 import http.server
+import socket
+import struct
 import threading
+import time
 from pathlib import Path
 
 import fitsio
@@ -65,42 +69,101 @@ SWEEP_TYPES = [
 
 
 class Server:
-    """A web server on a folder; `faults` maps the end of a path to a list of answers, used up in order.
+    """A web server on a folder, with ETag and Range; `faults` maps the end of a path to answers, used up in order.
 
-    Answers: a status number; "cut" (half the body, connection closed); "short" (half of it, honest length);
-    "html" (an error page with status 200).
+    Answers: a status number; (status, headers); "cut" (half the body, connection closed), "reset" (half of it, then
+    RST), "stall" (half of it, then silence); "short" (half of it, honest length); "html" (an error page with status
+    200); "other" (the file has changed); "lie" (it has, and a Range is answered as if it had not); "endless" (no
+    length, and more than any limit). `requests` are the paths asked for, `ranges` their Range headers, `sent` the
+    bytes of all bodies, `connections` those made.
     """
 
     def __init__(self, folder):
-        self.faults, self.requests = {}, []
-        server = self
+        self.faults, self.requests, self.ranges, self.sent = {}, [], [], 0
+        self.connections, self.stopping = 0, threading.Event()
+        lock, server = threading.Lock(), self
 
         class Handler(http.server.SimpleHTTPRequestHandler):
             def __init__(self, *args, **kwargs):
                 super().__init__(*args, directory=str(folder), **kwargs)
 
+            protocol_version = "HTTP/1.1"
+
+            def setup(self):
+                with lock:
+                    server.connections += 1
+                super().setup()
+
             def log_message(self, *args):
                 pass
 
             def do_GET(self):
-                server.requests.append(self.path)
-                answers = next((a for end, a in server.faults.items() if self.path.endswith(end)), [])
-                answer = answers.pop(0) if answers else None
-                if answer is None:
-                    return super().do_GET()
-                if isinstance(answer, int):
-                    return self.send_error(answer)
-                body = Path(self.translate_path(self.path)).read_bytes()
-                sent = b"<html>out of order</html>" if answer == "html" else body[: len(body) // 2]
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body) if answer == "cut" else len(sent)))
+                with lock:
+                    server.requests.append(self.path)
+                    server.ranges.append(self.headers.get("Range"))
+                    answers = next((a for end, a in server.faults.items() if self.path.endswith(end)), [])
+                    answer = answers.pop(0) if answers else None
+                try:
+                    self.answer(answer)
+                except (BrokenPipeError, ConnectionResetError):
+                    self.close_connection = True
+
+            def answer(self, answer):
+                if isinstance(answer, int | tuple):
+                    status, headers = (answer, {}) if isinstance(answer, int) else answer
+                    return self.reply(status, b"out of order", headers)
+                if answer == "html":
+                    return self.reply(200, b"<html>out of order</html>")
+                file = Path(self.translate_path(self.path))
+                if not file.is_file():
+                    return self.reply(404, b"nothing here")
+                body = file.read_bytes()
+                if answer == "endless":
+                    return self.reply(200, body * 100, length=False)
+                if answer == "short":
+                    return self.reply(200, body[: len(body) // 2])
+                tag = f'"{hashlib.sha1(body).hexdigest()}"'
+                if answer in ("other", "lie"):
+                    body = body[::-1] + b"more"
+                    tag = '"other"' if answer == "other" else tag
+                start = self.range_start(tag, answer)
+                headers = {"ETag": tag}
+                if start:
+                    headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+                self.reply(206 if start else 200, body[start:], headers, fault=answer)
+
+            def range_start(self, tag, answer):
+                same = answer == "lie" or self.headers.get("If-Range") in (None, tag)
+                wanted = self.headers.get("Range", "")
+                return int(wanted[6:-1]) if same and wanted.startswith("bytes=") else 0
+
+            def reply(self, status, body, headers=None, length=True, fault=None):
+                self.send_response(status)
+                for name, value in (headers or {}).items():
+                    self.send_header(name, value)
+                if length:
+                    self.send_header("Content-Length", str(len(body)))
+                else:
+                    self.send_header("Connection", "close")
                 self.end_headers()
-                self.wfile.write(sent)
+                broken = fault in ("cut", "reset", "stall")
+                self.wfile.write(body[: len(body) // 2] if broken else body)
+                server.sent += len(body) // 2 if broken else len(body)
+                if fault == "stall":
+                    server.stopping.wait(10)
+                if fault == "reset":
+                    self.wfile.flush()
+                    time.sleep(0.05)  # or the client may not read what came before the reset
+                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    self.connection.close()
+                self.close_connection = self.close_connection or broken or not length
 
         self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.httpd.handle_error = lambda *args: None
         self.url = f"http://127.0.0.1:{self.httpd.server_port}"
         threading.Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self):
+        self.stopping.set()
         self.httpd.shutdown()
         self.httpd.server_close()
