@@ -17,6 +17,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 
+class Link(str):
+    """A text that leads to another page; a cell of a table."""
+
+    href: str
+
+    def __new__(cls, text: str, href: str) -> Link:
+        """Make one of a text and a relative URL."""
+        made = super().__new__(cls, text)
+        made.href = href
+        return made
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows under a header; a cell is a number, a text or None."""

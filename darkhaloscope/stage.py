@@ -57,6 +57,13 @@ def read_record(root: str) -> dict[str, Any] | None:
         return None
 
 
+def seed_tiers(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """Return what the seed's `_stage_config.json` says of its manifest, under the seed's names."""
+    injection = experiment.injection
+    names = ("grid", "n_total_per_split", "control_frac")
+    return {injection.tier: {name: getattr(injection, name) for name in names}}
+
+
 class Owner:
     """The right to write to one output: a file with a heartbeat, so that a dead run blocks nobody long."""
 
@@ -145,6 +152,9 @@ class StageRun:
                            sorted((options or {}).items()))[:16]  # fmt: skip
         self.record: dict[str, Any] = {
             "stage": stage,
+            "variant": experiment.variant,
+            "experiment_id": experiment.experiment_id,
+            "tiers": seed_tiers(experiment),
             "state": "running",
             "hash": self.hash,
             "code_version": code_version(),

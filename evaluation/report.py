@@ -29,8 +29,9 @@ from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, replace_file
+from darkhaloscope.validation.examples import choose, read_choice
 from evaluation import figures
-from evaluation.gallery import choose, pictures, read_choice
+from evaluation.gallery import pictures
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 from evaluation.workspace import STAGES, Missing, Workspace, WorkspaceError, hash_faults, read_workspace
 

@@ -1,7 +1,7 @@
 """Pages keep their promises: everything is shown, escaped, and given to programs as the same numbers."""
 
 from darkhaloscope.charts import draw
-from darkhaloscope.page import Chart, Page, Section, Table, as_json, render_page
+from darkhaloscope.page import Chart, Link, Page, Section, Table, as_json, render_page
 
 
 def page() -> Page:
@@ -30,3 +30,10 @@ def test_the_same_numbers_as_records():
     facts = as_json(page())
     assert facts["sections"]["First"]["tables"]["counts"][0] == {"name": "<b>bold</b>", "n": 1234567}
     assert facts["sections"]["First"]["warnings"] == ["beware"]
+
+
+def test_a_link_is_followed_on_the_page_and_a_text_in_the_numbers():
+    table = Table(("page",), [(Link("a & b", "x/index.html?a&b"),)], "pages")
+    made = Page("T", "", {}, [Section("S", tables=[table])])
+    assert '<a href="x/index.html?a&amp;b">a &amp; b</a>' in render_page(made)
+    assert as_json(made)["sections"]["S"]["tables"]["pages"] == [{"page": "a & b"}]

@@ -21,6 +21,9 @@ def test_the_record_says_what_was_run_on_what(tmp_path):
     record = json.loads((tmp_path / "_stage_config.json").read_text())
     assert (record["state"], record["counts"], record["inputs"]) == ("done", {"rows": 3}, {"manifest": "abc"})
     assert record["experiment"]["psf"]["model"] == EXPERIMENT.psf.model
+    assert (record["variant"], record["experiment_id"]) == ("v", "e")
+    tier = {"grid": "grid_sota", "n_total_per_split": 200_000, "control_frac": 0.5}
+    assert record["tiers"] == {"train": tier}, "the seed's names"
     assert record["options"] == {"test_limit": 5}
     assert record["seconds"] >= 0 and record["code_version"]
     assert not (tmp_path / "_owner.json").exists()

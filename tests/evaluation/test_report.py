@@ -14,7 +14,8 @@ from matplotlib.image import imread
 
 from darkhaloscope.page import duration, number, percent
 from darkhaloscope.pictures import lupton_rgb
-from evaluation.gallery import CHOICE, choose, pictures, read_choice
+from darkhaloscope.validation.examples import CHOICE, choose, read_choice
+from evaluation.gallery import pictures
 from evaluation.report import extremes, galleries, main, render
 from evaluation.scores import Scores, read_scores
 from evaluation.workspace import Missing, WorkspaceError, hash_faults, read_workspace
