@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 ENV := . .venv/env.sh &&
 OUT ?= smoke-out
+EXPERIMENT ?= experiments/smoke.toml
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +22,9 @@ smoke-real: setup ## the same injection on real survey pixels (needs the shared 
 
 gallery: setup ## pictures of arcs over theta_E, magnitude and source: do they look like lenses?
 	$(ENV) python -m local_spark.gallery
+
+validate: setup ## numbers and pictures of every stage that has run in OUT (smoke-out), with warnings
+	$(ENV) python -m darkhaloscope.validation --root $(OUT) --experiment $(EXPERIMENT)
 
 test: setup ## unit, oracle and fault tests (no GPU, no network)
 	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
@@ -40,4 +44,4 @@ bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 clean: ## remove what runs and tests left (not .venv)
 	rm -rf smoke-out smoke-real-out gallery-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup smoke-local smoke-real gallery test test-all lint docs bench clean
+.PHONY: help setup smoke-local smoke-real gallery validate test test-all lint docs bench clean

@@ -86,7 +86,7 @@ def _what_is_wrong(rows: Rows) -> Section:
         "What is wrong",
         "" if causes else "Nothing: every brick is cached whole.",
         tables=[
-            Table(("status and cause", "bricks"), causes, "Causes"),
+            *([Table(("status and cause", "bricks"), causes, "Causes")] if causes else []),
             *(
                 [Table(("brick", "status", "reason"), examples[:_EXAMPLES], "First failures")]
                 if examples
@@ -130,7 +130,7 @@ def sky_map(ra: np.ndarray, dec: np.ndarray, status: Sequence[str] | np.ndarray)
         for name, colour in STATUS.items():
             mine = np.asarray(status) == name
             if mine.any():
-                size = 14 if mine.sum() < 5_000 else 1
+                size = 36 if len(ra) < 500 else 9 if len(ra) < 20_000 else 1
                 label = f"{name}: {mine.sum():,}"
                 axes.scatter(
                     ra[mine], dec[mine], s=size, marker="s", lw=0, color=colour, label=label, rasterized=True

@@ -16,7 +16,7 @@ QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 _PARTICULAR = (
     (re.compile(r"\b(?:s3a?|https?|file)://\S+|(?<!\w)/\S+"), "<path>"),
     (re.compile(r"\b\d{4}[pm]\d{3}\b"), "<brick>"),
-    (re.compile(r"\d[\d,.]*"), "#"),
+    (re.compile(r"\d+(?:[,.]\d+)*"), "#"),
 )
 
 
