@@ -150,7 +150,9 @@ class Client:
             self._read_head(url, response, part, max_bytes)
             self._read_body(url, response, part, max_bytes)
         except BaseException:
-            response.close()  # a connection in the middle of a body cannot be used again
+            if response.status >= 400 and int(response.headers.get("Content-Length") or _PIECE) < _PIECE:
+                response.drain_conn()  # a short refusal is read to its end, so that the connection can be kept
+            response.close()  # in the middle of any other body it cannot
             raise
         finally:
             response.release_conn()  # or the pool would count it as taken for ever

@@ -41,9 +41,9 @@ def run(spark, sky, laid_out, tmp_path):
     """Run stage 4b on a server of the small sky; (function, server, root, names of the sky's bricks)."""
     root, experiment = laid_out
     server = Server(sky[0])
-    for stage in ("phase4a",):
-        Path(place(str(tmp_path), stage, experiment)).parent.mkdir(parents=True)
-        Path(place(str(tmp_path), stage, experiment)).symlink_to(place(str(root), stage, experiment))
+    layout = Path(place(str(tmp_path), "phase4a", experiment))
+    layout.parent.mkdir(parents=True)
+    layout.symlink_to(place(str(root), "phase4a", experiment))
 
     def once(**fetch):
         survey = dataclasses.replace(experiment.survey, source=server.url)
@@ -64,7 +64,7 @@ def test_a_second_run_asks_only_for_what_failed_and_an_old_answer_is_asked_for_a
     first_file = f"/{file_path(sky[1]['good'][1], 'image', 'r')}"
     run.server.faults[first_file] = [503]
     before = run.once()
-    assert before["failed"] == 1 + (before["failed"] - 1) and before["missing"] >= 1 and before["cached"] > 3
+    assert before["failed"] >= 1 and before["missing"] >= 1 and before["cached"] > 3
     assert before["rows"] == before["visited"] and before["reasons"]["failed: HTTP 503"] == 1
     asked = Counter(run.server.requests)
     run.server.requests.clear()

@@ -175,6 +175,15 @@ def test_a_disk_that_refuses_is_not_blamed_on_the_server(server, patient, tmp_pa
         patient.copy(server.url + "/big", type(tmp_path)("/dev/full"), BIG)
 
 
+def test_refusals_keep_their_connection(server, patient, tmp_path):
+    for status in (404, 403, 410):
+        server.faults["big"] = [status]
+        with suppress(OSError):
+            copy(patient, server, tmp_path / "copy")
+    copy(patient, server, tmp_path / "copy")
+    assert server.connections == 1
+
+
 def test_failures_use_up_no_connection(server, tmp_path, waits):
     client = Client(Fetch(connections=1, attempts=2), sleep=waits.append)
     for fault in (404, 403, 503, "cut", "html", "endless"):
