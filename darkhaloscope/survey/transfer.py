@@ -36,7 +36,7 @@ from darkhaloscope.survey.errors import Interrupted, TransferFailed
 
 WORTH_ANOTHER_TRY = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
 REDIRECTS = 5
-_PIECE = 1 << 18
+_PIECE = 1 << 20
 _BACKOFF_S, _BACKOFF_MAX_S, _JITTER_S = (
     0.5,
     60.0,
@@ -217,9 +217,9 @@ class Client:
         start, before = self.clock(), part.have
         try:
             for piece in response.stream(_PIECE, decode_content=False):
+                self._refuse_large(url, part.have + len(piece), max_bytes)
                 _refused(part.stream, partial(part.stream.write, piece))
                 part.have += len(piece)
-                self._refuse_large(url, part.have, max_bytes)
                 spent = self.clock() - start - self.fetch.timeout_s
                 if spent * self.fetch.min_bytes_per_s > part.have - before:
                     raise Interrupted(
