@@ -110,15 +110,17 @@ def ours(url: str, bricks: list[str], connections: int, target: Path) -> None:
 
 
 def measure(codes: dict[str, Callable[[Path], None]], folder: Path, megabytes: float, rounds: int) -> dict:
-    """Rate of each code in interleaved rounds, MB/s, and its share of the first's in the same round."""
+    """Rate of each code in interleaved rounds, its shares of the first two in the same round, and its processor time."""
     rates: dict[str, list[float]] = {name: [] for name in codes}
+    work: dict[str, list[float]] = {name: [] for name in codes}
     for _ in range(rounds):
         for name, code in codes.items():
             target = folder / "copy"
             target.mkdir()
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             code(target)
             rates[name].append(megabytes / (time.perf_counter() - started))
+            work[name].append(1000 * (time.process_time() - worked) / megabytes)
             shutil.rmtree(target)
     reference, writing = (np.array(rates[name]) for name in list(rates)[:2])
     return {
@@ -126,6 +128,7 @@ def measure(codes: dict[str, Callable[[Path], None]], folder: Path, megabytes: f
             "megabytes_per_second": summary(values),
             "share_of_reading": summary(np.array(values) / reference),
             "share_of_writing": summary(np.array(values) / writing),
+            "client_cpu_seconds_per_gigabyte": summary(work[name]),
         }
         for name, values in rates.items()
     }
@@ -157,11 +160,12 @@ def main() -> None:
         figures = measure(codes, folder, megabytes, options.rounds)
         server.terminate()
     for code, one in figures.items():
+        cpu = one["client_cpu_seconds_per_gigabyte"]["median"]
         rate, read, write = (
             one[k]["median"] for k in ("megabytes_per_second", "share_of_reading", "share_of_writing")
         )
         print(
-            f"{code:20s} {rate:8,.0f} MB/s  {100 * read:4.0f} % of reading  {100 * write:4.0f} % of writing"
+            f"{code:20s} {rate:8,.0f} MB/s  {100 * read:4.0f} % of reading  {100 * write:4.0f} % of writing  {cpu:.2f} s of CPU a GB"
         )
     settings = {**vars(options), "files": len(paths), "megabytes": megabytes}
     print(f"wrote {write_result('coadd_cache', {'settings': settings, **figures}, packages=['urllib3'])}")
