@@ -110,7 +110,7 @@ def ours(url: str, bricks: list[str], connections: int, target: Path) -> None:
 
 
 def measure(codes: dict[str, Callable[[Path], None]], folder: Path, megabytes: float, rounds: int) -> dict:
-    """Rate of each code in interleaved rounds, its shares of the first two in the same round, and its processor time."""
+    """Rate of each code in interleaved rounds, its share of the first two, and its processor time."""
     rates: dict[str, list[float]] = {name: [] for name in codes}
     work: dict[str, list[float]] = {name: [] for name in codes}
     for _ in range(rounds):
@@ -165,7 +165,7 @@ def main() -> None:
             one[k]["median"] for k in ("megabytes_per_second", "share_of_reading", "share_of_writing")
         )
         print(
-            f"{code:20s} {rate:8,.0f} MB/s  {100 * read:4.0f} % of reading  {100 * write:4.0f} % of writing  {cpu:.2f} s of CPU a GB"
+            f"{code:20s} {rate:8,.0f} MB/s  {100 * read:4.0f} % of reading {100 * write:4.0f} % of writing  {cpu:.2f} CPU s/GB"
         )
     settings = {**vars(options), "files": len(paths), "megabytes": megabytes}
     print(f"wrote {write_result('coadd_cache', {'settings': settings, **figures}, packages=['urllib3'])}")
