@@ -164,9 +164,8 @@ def main() -> None:
         rate, read, write = (
             one[k]["median"] for k in ("megabytes_per_second", "share_of_reading", "share_of_writing")
         )
-        print(
-            f"{code:20s} {rate:8,.0f} MB/s  {100 * read:4.0f} % of reading {100 * write:4.0f} % of writing  {cpu:.2f} CPU s/GB"
-        )
+        shares = f"{100 * read:4.0f} % of reading, {100 * write:4.0f} % of writing"
+        print(f"{code:20s} {rate:8,.0f} MB/s, {shares}, {cpu:.2f} CPU s/GB")
     settings = {**vars(options), "files": len(paths), "megabytes": megabytes}
     print(f"wrote {write_result('coadd_cache', {'settings': settings, **figures}, packages=['urllib3'])}")
 
