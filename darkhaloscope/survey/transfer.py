@@ -37,11 +37,8 @@ from darkhaloscope.survey.errors import Interrupted, TransferFailed
 WORTH_ANOTHER_TRY = frozenset({408, 425, 429, *range(500, 600)} - {501, 505})
 REDIRECTS = 5
 _PIECE = 1 << 20
-_BACKOFF_S, _BACKOFF_MAX_S, _JITTER_S = (
-    0.5,
-    60.0,
-    1.0,
-)  # waits of 1, 2, 4 ... s, up to a minute, and up to 1 s more
+# waits of 1, 2, 4 ... s, up to a minute, and up to 1 s more
+_BACKOFF_S, _BACKOFF_MAX_S, _JITTER_S = 0.5, 60.0, 1.0
 
 
 @dataclass
@@ -100,14 +97,13 @@ class Client:
         Raises:
             TransferFailed: the last failure, when the tries are used up.
         """
+        first = RequestHistory("GET", None, None, None, None)  # or there is no wait before the first repeat
         retries = Retry(
             total=self.fetch.attempts - 1,
             backoff_factor=_BACKOFF_S,
             backoff_max=_BACKOFF_MAX_S,
             backoff_jitter=_JITTER_S,
-            history=(
-                RequestHistory("GET", None, None, None, None),
-            ),  # or there is no wait before the first repeat
+            history=(first,),
         )
         while True:
             try:
