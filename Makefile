@@ -6,7 +6,7 @@ ENV := . .venv/env.sh &&
 OUT ?= smoke-out
 
 help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/env.sh ## create .venv with everything, pinned (Python 3.11+; Java comes along)
 
@@ -21,6 +21,9 @@ smoke-real: setup ## the same injection on real survey pixels (needs the shared 
 
 gallery: setup ## pictures of arcs over theta_E, magnitude and source: do they look like lenses?
 	$(ENV) python -m local_spark.gallery
+
+local-cluster: setup ## a Spark master and two workers on this machine, until Ctrl-C
+	$(ENV) python -m local_spark.cluster
 
 test: setup ## unit, oracle and fault tests (no GPU, no network)
 	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
@@ -40,4 +43,4 @@ bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 clean: ## remove what runs and tests left (not .venv)
 	rm -rf smoke-out smoke-real-out gallery-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup smoke-local smoke-real gallery test test-all lint docs bench clean
+.PHONY: help setup smoke-local smoke-real gallery local-cluster test test-all lint docs bench clean
