@@ -9,6 +9,7 @@ A listing shows parts of failed, repeated and unfinished tasks alike, so no read
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import uuid
@@ -20,7 +21,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from darkhaloscope.storage import atomic_output, create_exclusive, filesystem, is_local, join
+from darkhaloscope.storage import (
+    atomic_output,
+    create_exclusive,
+    filesystem,
+    is_local,
+    join,
+    read_small,
+    retrying,
+)
 
 MANIFEST_NAME = "_manifest.json"
 MAX_ROWS_PER_GROUP = 1_000
@@ -43,6 +52,11 @@ class Part:
 def chunk_name(chunk: int) -> str:
     """Return the folder of a chunk."""
     return f"chunk={chunk:05d}"
+
+
+def part_key(chunk: int, index: int, attempt: int, suffix: str) -> str:
+    """Return a key below the root that no other task or attempt will use."""
+    return f"{chunk_name(chunk)}/part-{index:05d}-a{attempt}-{uuid.uuid4().hex[:12]}.{suffix}"
 
 
 def write_part(
@@ -76,7 +90,7 @@ def write_part(
     """
     if not 1 <= rows_per_group <= MAX_ROWS_PER_GROUP:
         raise DatasetError(f"rows_per_group = {rows_per_group}; expected 1 to {MAX_ROWS_PER_GROUP}")
-    key = f"{chunk_name(chunk)}/part-{index:05d}-a{attempt}-{uuid.uuid4().hex[:12]}.parquet"
+    key = part_key(chunk, index, attempt, "parquet")
     rows = 0
     with atomic_output(join(root, key)) as sink:
         with pq.ParquetWriter(
@@ -125,8 +139,10 @@ def commit_chunk(root: str, chunk: int, parts: Iterable[Part], facts: dict[str, 
 def committed_chunks(root: str) -> dict[int, dict[str, Any]]:
     """Return chunk number -> its manifest, for every committed chunk; empty where there is none."""
     fs, path = filesystem(root)
-    found = sorted(fs.glob(f"{path}/chunk=*/{MANIFEST_NAME}"))
-    return {int(f.split("chunk=")[-1].split("/")[0]): json.loads(fs.cat_file(f)) for f in found}
+    found = sorted(retrying(root, lambda: fs.glob(f"{glob.escape(path)}/chunk=*/{MANIFEST_NAME}")))
+    numbers = [int(f.split("chunk=")[-1].split("/")[0]) for f in found]
+    manifests = read_small([join(root, chunk_name(n), MANIFEST_NAME) for n in numbers])
+    return {n: json.loads(m) for n, m in zip(numbers, manifests, strict=True)}
 
 
 def committed_parts(root: str) -> list[Part]:

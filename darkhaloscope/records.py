@@ -190,6 +190,24 @@ COMPLETENESS = Schema(
     ),
 )
 
+SHARDS = Schema(
+    "shards",
+    "index of the packed shards, one row a shard",
+    (
+        Column("split", _STR, "", "train, val or test"),
+        Column("shard", _I64, "", "number of the shard in its split, and of its chunk"),
+        Column("file", _STR, "", "its file, below the output of the pack stage"),
+        Column("rows", _I64, "", "stamps"),
+        Column("lenses", _I64, "", "of those, stamps that show a lens"),
+        Column("others", _I64, "", "of those, stamps that do not"),
+        Column("bytes", _I64, "byte", "size of the file"),
+        Column("sha256", _STR, "", "of the file"),
+        Column("bricks", _I64, "", "bricks that its stamps are from"),
+        Column("same_brick_neighbours", _I64, "", "stamps that follow one of the same brick"),
+        Column("same_brick_by_chance", _F64, "", "how many such there would be in a random order"),
+    ),
+)
+
 SCORES = Schema(
     "scores",
     "a checkpoint's scores, one row a stamp",
@@ -203,7 +221,7 @@ SCORES = Schema(
     ),
 )
 
-ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, SCORES)
+ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, SHARDS, SCORES)
 
 
 def allowed_metadata() -> list[str]:

@@ -12,6 +12,7 @@ Each needs this repository and its .venv at the same path, and must see the same
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import signal
@@ -164,10 +165,8 @@ class Cluster:
 
 def _kill_group(group: int) -> None:
     """Kill what is left of a worker's process group: executors that outlived it."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def spark_home() -> Path:
