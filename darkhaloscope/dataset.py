@@ -9,12 +9,12 @@ A listing shows parts of failed, repeated and unfinished tasks alike, so no read
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import json
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +28,7 @@ from darkhaloscope.storage import (
     is_local,
     join,
     read_small,
+    remove,
     retrying,
 )
 
@@ -138,11 +139,17 @@ def commit_chunk(root: str, chunk: int, parts: Iterable[Part], facts: dict[str, 
 
 def committed_chunks(root: str) -> dict[int, dict[str, Any]]:
     """Return chunk number -> its manifest, for every committed chunk; empty where there is none."""
-    fs, path = filesystem(root)
-    found = sorted(retrying(root, lambda: fs.glob(f"{glob.escape(path)}/chunk=*/{MANIFEST_NAME}")))
-    numbers = [int(f.split("chunk=")[-1].split("/")[0]) for f in found]
-    manifests = read_small([join(root, chunk_name(n), MANIFEST_NAME) for n in numbers])
+    found = [key for key in _keys_in_chunks(root) if key.endswith("/" + MANIFEST_NAME)]
+    manifests = read_small([join(root, key) for key in found])
+    numbers = [int(key.split("/")[0].removeprefix("chunk=")) for key in found]
     return {n: json.loads(m) for n, m in zip(numbers, manifests, strict=True)}
+
+
+def _keys_in_chunks(root: str) -> list[str]:
+    """Return the keys of all files in chunks, sorted: one flat listing, where a glob would ask S3 chunk by chunk."""
+    fs, path = filesystem(root)
+    keys = (f.removeprefix(path + "/") for f in retrying(root, lambda: fs.find(path)))
+    return sorted(k for k in keys if k.startswith("chunk=") and k.count("/") == 1)
 
 
 def committed_parts(root: str) -> list[Part]:
@@ -201,17 +208,26 @@ def gc(root: str) -> list[str]:
     are aborted too.
     """
     fs, path = filesystem(root)
-    kept = {f"{path}/{p.key}" for p in committed_parts(root)}
-    orphans = [f for f in fs.glob(f"{path}/chunk=*/part-*") if f not in kept]
-    orphans += [f for f in fs.glob(f"{path}/chunk=*/*.tmp") if f not in orphans]
+    kept = {p.key for p in committed_parts(root)}
+    orphans = [
+        key for key in _keys_in_chunks(root) if key not in kept and ("/part-" in key or key.endswith(".tmp"))
+    ]
     for orphan in orphans:
-        fs.rm_file(orphan)
+        remove(join(root, orphan))
     if not is_local(root):
         _abort_uploads(fs, path)
-    return [o.removeprefix(path + "/") for o in orphans]
+    return orphans
 
 
 def _abort_uploads(fs: Any, path: str) -> None:
+    """Abort the multipart uploads below a path, page by page (S3 lists a thousand at a time)."""
     bucket, _, prefix = path.partition("/")
-    for upload in fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix).get("Uploads", []):
-        fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    where = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+    page: dict[str, Any] = {"IsTruncated": True}
+    while page.get("IsTruncated"):
+        after = {k: page[f"Next{k}"] for k in ("KeyMarker", "UploadIdMarker") if page.get(f"Next{k}")}
+        page = retrying(f"s3://{path}", partial(fs.call_s3, "list_multipart_uploads", **where, **after))
+        for upload in page.get("Uploads", []):
+            fs.call_s3(
+                "abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+            )

@@ -14,7 +14,7 @@ import random
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
@@ -167,6 +167,24 @@ def read_small(urls: list[str]) -> list[bytes]:
     return [found[path] for path in paths]
 
 
+def age_s(url: str) -> float:
+    """Return the seconds since a file was last written, infinite where there is none.
+
+    Both ends are told by the clock of the storage (a probe is written beside the file): the clocks of two machines may
+    differ by more than any expiry.
+    """
+    fs, path = filesystem(url)
+    probe = f"{url}.{uuid.uuid4().hex}.tmp"
+    replace_file(probe, b"")
+    try:
+        now = retrying(url, lambda: fs.modified(filesystem(probe)[1]))
+        return (now - retrying(url, lambda: fs.modified(path))).total_seconds()
+    except FileNotFoundError:
+        return float("inf")
+    finally:
+        remove(probe)
+
+
 def remove(url: str, recursive: bool = False) -> None:
     """Remove a file, or a folder with all that is in it; nothing where there is none."""
     fs, path = filesystem(url)
@@ -216,10 +234,11 @@ def atomic_output(url: str) -> Iterator[Sink]:
             Path(temporary).replace(path)
     except BaseException as error:
         _abandon(stream, temporary if local else None)
-        if isinstance(error, OSError):
-            raise StorageError(
-                f"{url}: cannot be written: {error}; free space or give another place (--output-s3)"
-            ) from error
+        if isinstance(error, OSError if local else _server_errors()):
+            remedy = (
+                "free space or give another place (--output-s3)" if local else "run the same command again"
+            )
+            raise StorageError(f"{url}: cannot be written: {error}; {remedy}") from error
         raise
 
 
@@ -229,7 +248,8 @@ def _abandon(stream: Any, temporary: str | None) -> None:
             stream.discard()  # aborts the multipart upload
             stream.closed = True  # or its finaliser would try to flush what was discarded
         else:
-            stream.close()
+            with suppress(OSError):  # closing flushes, and a full disk has no room for that either
+                stream.close()
     if temporary is not None:
         Path(temporary).unlink(missing_ok=True)
 
