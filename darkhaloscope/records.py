@@ -173,20 +173,36 @@ FAILURES = Schema(
     ),
 )
 
+_RATE = (
+    Column("rows", _STR, "", "all (every injection) or clean (metrics_ok only)"),
+    Column("n", _I64, "", "injections in the bin"),
+    Column("n_detectable", _I64, "", "of those, arc_snr at least the stated threshold"),
+    Column("completeness", _F64, "", "n_detectable / n; null in an empty bin", nullable=True),
+    Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty bin", nullable=True),
+    Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty bin", nullable=True),
+    Column("snr_threshold", _F64, "", "the threshold"),
+)
+_BIN = (
+    Column("axis", _STR, "", "quantity that is binned"),
+    Column("low", _F64, "see axis", "lower edge of the bin"),
+    Column("high", _F64, "see axis", "upper edge of the bin"),
+)
+
 COMPLETENESS = Schema(
     "completeness",
     "stage 4d: share of injections whose arc could be measured and stands out, per bin",
+    (*_BIN, *_RATE),
+)
+
+COMPLETENESS_CELLS = Schema(
+    "completeness_cells",
+    "stage 4d: the same per cell of two quantities",
     (
-        Column("axis", _STR, "", "quantity that is binned"),
-        Column("low", _F64, "see axis", "lower edge of the bin"),
-        Column("high", _F64, "see axis", "upper edge of the bin"),
-        Column("rows", _STR, "", "all (every injection) or clean (metrics_ok only)"),
-        Column("n", _I64, "", "injections in the bin"),
-        Column("n_detectable", _I64, "", "of those, arc_snr at least the stated threshold"),
-        Column("completeness", _F64, "", "n_detectable / n; null in an empty bin", nullable=True),
-        Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty bin", nullable=True),
-        Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty bin", nullable=True),
-        Column("snr_threshold", _F64, "", "the threshold"),
+        *_BIN,
+        Column("axis_2", _STR, "", "second quantity that is binned"),
+        Column("low_2", _F64, "see axis_2", "lower edge of its bin"),
+        Column("high_2", _F64, "see axis_2", "upper edge of its bin"),
+        *_RATE,
     ),
 )
 
@@ -221,7 +237,7 @@ SCORES = Schema(
     ),
 )
 
-ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, SHARDS, SCORES)
+ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, COMPLETENESS_CELLS, SHARDS, SCORES)
 
 
 def allowed_metadata() -> list[str]:
