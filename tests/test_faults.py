@@ -5,7 +5,6 @@ After each fault nothing half-written is seen; a repetition has every row once, 
 
 import dataclasses
 import os
-import subprocess
 import threading
 import time
 import uuid
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from faulty_server import FaultyServer
+from full_disk import small_disk
 
 from darkhaloscope import dataset as ds
 from darkhaloscope import stage, storage
@@ -46,32 +46,10 @@ def files(folder: Path) -> list[str]:
 # ---- a full disk ----
 
 
-class Disk:
-    """A file system of 4 MB, and a file that fills it up to a rest."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.ballast = folder, folder / "ballast"
-
-    def fill(self, rest: int) -> None:
-        free = os.statvfs(self.folder).f_bavail * os.statvfs(self.folder).f_frsize
-        with self.ballast.open("wb") as stream:
-            stream.write(b"x" * max(0, free - rest))
-
-    def free(self) -> None:
-        self.ballast.unlink()
-
-
 @pytest.fixture
 def disk(tmp_path):
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        pytest.skip(f"no right to mount a small file system: {mounted.stderr.strip()}")
-    yield Disk(folder)
-    subprocess.run(["umount", "-l", str(folder)], check=True)
+    with small_disk(tmp_path / "disk") as mounted:
+        yield mounted
 
 
 def test_a_disk_that_fills_while_a_part_is_written_leaves_nothing_and_a_repetition_has_the_same_bytes(

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from full_disk import small_disk
 from packing_cases import write_stamps
 
 from darkhaloscope import shuffle as passes
@@ -183,24 +184,21 @@ def test_a_lost_shard_is_made_again_alone_and_a_finished_output_is_left_as_it_is
     assert kept.items() <= before.items()
 
 
-def test_a_full_disk_while_packing_is_one_error_and_a_repetition_is_as_if_nothing_was(
-    spark, stamps, undisturbed, tmp_path, small_groups, monkeypatch
+@pytest.mark.parametrize("room", [300_000, 1_000_000], ids=["while scattering", "while gathering"])
+def test_a_disk_that_fills_while_packing_is_told_and_a_repetition_is_as_if_nothing_was(
+    spark, stamps, undisturbed, tmp_path, small_groups, room
 ):
-    experiment = experiment_of("full")
-    output = workspace(tmp_path, stamps[0], experiment)
-
-    def full(*args):
-        with passes.atomic_output(join(str(output), "split=train", "chunk=00000", "part-x")) as sink:
-            sink.write(b"half")
-            raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(passes, "gather", full)
-    with pytest.raises(Exception, match="No space left on device; free space or give another place"):
-        pack.run(spark, experiment, options(tmp_path))
-    assert shards_of(output) == {} and not list(output.rglob("part-x*"))
-    monkeypatch.undo()
-    pack.run(spark, experiment, options(tmp_path))
-    assert sorted(shards_of(output)) == sorted(shards_of(undisturbed[0]))
+    with small_disk(tmp_path / "disk") as disk:
+        experiment = experiment_of("full")
+        output = workspace(disk.folder, stamps[0], experiment)
+        disk.fill(room)
+        with pytest.raises(Exception, match="No space left on device; free space or give another place"):
+            pack.run(spark, experiment, options(disk.folder))
+        assert not list(output.rglob("*.tmp")) and not (output / "index").exists()
+        assert len(shards_of(output)) < len(shards_of(undisturbed[0]))
+        disk.free()
+        pack.run(spark, experiment, options(disk.folder))
+        check(output, undisturbed[0], stamps[1])
 
 
 def test_a_second_start_is_refused_while_the_first_packs(spark, stamps, tmp_path):
@@ -212,7 +210,7 @@ def test_a_second_start_is_refused_while_the_first_packs(spark, stamps, tmp_path
         pack.run(spark, experiment, options(tmp_path))
     first._stop.set()
     first._thread.join()
-    long_ago = os.stat(output / "_owner.json").st_mtime - 3600
+    long_ago = (output / "_owner.json").stat().st_mtime - 3600
     os.utime(output / "_owner.json", (long_ago, long_ago))
     assert pack.run(spark, experiment, options(tmp_path))["counts"]["rows"] == len(stamps[1])
     assert not (output / "_owner.json").exists()
