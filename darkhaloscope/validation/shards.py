@@ -49,17 +49,20 @@ def pack_page(root: str) -> Page:
 
 def _split_section(rows: Rows, split: str) -> Section:
     n, lenses = sum(r["rows"] for r in rows), sum(r["lenses"] for r in rows)
-    cells = [
-        [r["shard"], r["rows"], r["lenses"], r["others"], percent(r["lenses"] / r["rows"] if r["rows"] else None), r["bytes"] / 1e6, r["bricks"],
-         r["same_brick_neighbours"], r["same_brick_by_chance"], r["sha256"][:12]]
-        for r in rows
-    ]  # fmt: skip
+    cells = [_cells(row) for row in rows]
     said = f"{n:,} stamps in {len(rows)} shards; lenses {percent(lenses / n if n else None)}"
     picture = draw(lambda share, size: _paint(share, size, rows, lenses / max(n, 1)), 4.4, (1, 1))
     what = f"Share of lenses and size of each of {len(rows)} shards of {split}, {n:,} stamps"
     return Section(
         split, said, faults(rows), [Table(_HEADER, cells, f"Shards of {split}")], [Chart(picture, what)]
     )
+
+
+def _cells(row: dict[str, Any]) -> list[Any]:
+    share = percent(row["lenses"] / row["rows"] if row["rows"] else None)
+    order = [row[n] for n in ("bricks", "same_brick_neighbours", "same_brick_by_chance")]
+    return [*(row[n] for n in ("shard", "rows", "lenses", "others")), share, row["bytes"] / 1e6, *order,
+            row["sha256"][:12]]  # fmt: skip
 
 
 def faults(rows: Rows) -> list[str]:
