@@ -7,7 +7,7 @@ OUT ?= smoke-out
 EXPERIMENT ?= experiments/smoke.toml
 
 help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/env.sh ## create .venv with everything, pinned (Python 3.11+; Java comes along)
 
@@ -25,6 +25,9 @@ gallery: setup ## pictures of arcs over theta_E, magnitude and source: do they l
 
 validate: setup ## numbers and pictures of every stage that has run in OUT (smoke-out), with warnings
 	$(ENV) python -m darkhaloscope.validation --root $(OUT) --experiment $(EXPERIMENT)
+
+local-cluster: setup ## a Spark master and two workers on this machine, until Ctrl-C
+	$(ENV) python -m local_spark.cluster
 
 test: setup ## unit, oracle and fault tests (no GPU, no network)
 	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
@@ -44,4 +47,4 @@ bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 clean: ## remove what runs and tests left (not .venv)
 	rm -rf smoke-out smoke-real-out gallery-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup smoke-local smoke-real gallery validate test test-all lint docs bench clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)

@@ -14,13 +14,23 @@ import json
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from darkhaloscope.storage import atomic_output, create_exclusive, filesystem, is_local, join
+from darkhaloscope.storage import (
+    atomic_output,
+    create_exclusive,
+    filesystem,
+    is_local,
+    join,
+    read_small,
+    remove,
+    retrying,
+)
 
 MANIFEST_NAME = "_manifest.json"
 MAX_ROWS_PER_GROUP = 1_000
@@ -43,6 +53,11 @@ class Part:
 def chunk_name(chunk: int) -> str:
     """Return the folder of a chunk."""
     return f"chunk={chunk:05d}"
+
+
+def part_key(chunk: int, index: int, attempt: int, suffix: str) -> str:
+    """Return a key below the root that no other task or attempt will use."""
+    return f"{chunk_name(chunk)}/part-{index:05d}-a{attempt}-{uuid.uuid4().hex[:12]}.{suffix}"
 
 
 def write_part(
@@ -76,7 +91,7 @@ def write_part(
     """
     if not 1 <= rows_per_group <= MAX_ROWS_PER_GROUP:
         raise DatasetError(f"rows_per_group = {rows_per_group}; expected 1 to {MAX_ROWS_PER_GROUP}")
-    key = f"{chunk_name(chunk)}/part-{index:05d}-a{attempt}-{uuid.uuid4().hex[:12]}.parquet"
+    key = part_key(chunk, index, attempt, "parquet")
     rows = 0
     with atomic_output(join(root, key)) as sink:
         with pq.ParquetWriter(
@@ -124,9 +139,17 @@ def commit_chunk(root: str, chunk: int, parts: Iterable[Part], facts: dict[str, 
 
 def committed_chunks(root: str) -> dict[int, dict[str, Any]]:
     """Return chunk number -> its manifest, for every committed chunk; empty where there is none."""
+    found = [key for key in _keys_in_chunks(root) if key.endswith("/" + MANIFEST_NAME)]
+    manifests = read_small([join(root, key) for key in found])
+    numbers = [int(key.split("/")[0].removeprefix("chunk=")) for key in found]
+    return {n: json.loads(m) for n, m in zip(numbers, manifests, strict=True)}
+
+
+def _keys_in_chunks(root: str) -> list[str]:
+    """Return the keys of all files in chunks, sorted: one flat listing, where a glob would ask S3 chunk by chunk."""
     fs, path = filesystem(root)
-    found = sorted(fs.glob(f"{path}/chunk=*/{MANIFEST_NAME}"))
-    return {int(f.split("chunk=")[-1].split("/")[0]): json.loads(fs.cat_file(f)) for f in found}
+    keys = (f.removeprefix(path + "/") for f in retrying(root, lambda: fs.find(path)))
+    return sorted(k for k in keys if k.startswith("chunk=") and k.count("/") == 1)
 
 
 def committed_parts(root: str) -> list[Part]:
@@ -185,17 +208,26 @@ def gc(root: str) -> list[str]:
     are aborted too.
     """
     fs, path = filesystem(root)
-    kept = {f"{path}/{p.key}" for p in committed_parts(root)}
-    orphans = [f for f in fs.glob(f"{path}/chunk=*/part-*") if f not in kept]
-    orphans += [f for f in fs.glob(f"{path}/chunk=*/*.tmp") if f not in orphans]
+    kept = {p.key for p in committed_parts(root)}
+    orphans = [
+        key for key in _keys_in_chunks(root) if key not in kept and ("/part-" in key or key.endswith(".tmp"))
+    ]
     for orphan in orphans:
-        fs.rm_file(orphan)
+        remove(join(root, orphan))
     if not is_local(root):
         _abort_uploads(fs, path)
-    return [o.removeprefix(path + "/") for o in orphans]
+    return orphans
 
 
 def _abort_uploads(fs: Any, path: str) -> None:
+    """Abort the multipart uploads below a path, page by page (S3 lists a thousand at a time)."""
     bucket, _, prefix = path.partition("/")
-    for upload in fs.call_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix).get("Uploads", []):
-        fs.call_s3("abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+    where = {"Bucket": bucket, "Prefix": f"{prefix}/" if prefix else ""}
+    page: dict[str, Any] = {"IsTruncated": True}
+    while page.get("IsTruncated"):
+        after = {k: page[f"Next{k}"] for k in ("KeyMarker", "UploadIdMarker") if page.get(f"Next{k}")}
+        page = retrying(f"s3://{path}", partial(fs.call_s3, "list_multipart_uploads", **where, **after))
+        for upload in page.get("Uploads", []):
+            fs.call_s3(
+                "abort_multipart_upload", Bucket=bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+            )

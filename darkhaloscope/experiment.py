@@ -152,7 +152,7 @@ class Pack:
     dtype: Literal["float16", "float32"] = "float16"
     codec: Literal["gzip", "zstd", "none"] = "zstd"
     rows_per_group: int = 256
-    rows_per_shard: int = 8_192
+    shard_mb: float = 256.0  # of a shard, 10^6 bytes before compression, about
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,71 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from darkhaloscope.records import STAMPS, stamp_metadata
 from darkhaloscope.schema import SchemaError, to_batch
+
+ORDER = ("brickname", "task_id")  # in which the first N rows of a dataset are counted (--test-limit)
+METADATA_BYTES = 800  # of a row beside its pixels, about
+
+# Truth, where the table has it; older stamps know only whether an arc was added.
+LABEL = "label" if "label" in STAMPS.names else "is_control"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How stamp cells are laid out: dtype ("float32", "float16") and side in pixels."""
+
+    dtype: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """Where each stamp goes. A function of this and the row alone, so the same however rows are partitioned.
+
+    Attributes:
+        seed: of the order.
+        shards: (split, number of its shards) pairs; shards are numbered through all splits.
+        target: layout in the shards.
+        bound: (brickname, task_id) of the last row that takes part, in `ORDER`; None: all do.
+    """
+
+    seed: int
+    shards: tuple[tuple[str, int], ...]
+    target: Layout
+    bound: tuple[str, str] | None = None
+
+    @property
+    def n_shards(self) -> int:
+        """Shards of all splits."""
+        return sum(n for _, n in self.shards)
+
+    def shard_in_split(self, number: int) -> tuple[str, int]:
+        """Return (split, number within it) of a shard numbered through all splits."""
+        for split, n in self.shards:
+            if number < n:
+                return split, number
+            number -= n
+        raise IndexError(number)
+
+    def place(self, keys: np.ndarray, splits: pa.Array) -> np.ndarray:
+        """Return (n,) int64 shard numbers of rows with these keys and splits."""
+        number = np.full(len(keys), -1, np.int64)
+        start = 0
+        for split, n in self.shards:
+            inside = np.asarray(pc.equal(splits, split))
+            number[inside] = start + shard_of(keys[inside], n)
+            start += n
+        if (number < 0).any():
+            unknown = sorted(set(splits.filter(pa.array(number < 0)).to_pylist()))
+            raise SchemaError(f"region_split has {unknown}; expected one of {[s for s, _ in self.shards]}")
+        return number
 
 
 def shuffle_keys(task_ids: list[str], seed: int) -> np.ndarray:
@@ -17,43 +76,119 @@ def shuffle_keys(task_ids: list[str], seed: int) -> np.ndarray:
     A key depends on the row's id and the seed only, so the shuffle is the same however rows are partitioned.
     """
     salt = seed.to_bytes(8, "little", signed=True)
-    hashes = (hashlib.blake2b(t.encode(), digest_size=8, salt=salt).digest() for t in task_ids)
-    return np.array([int.from_bytes(h, "little") >> 1 for h in hashes], np.int64)
+    hashes = b"".join(hashlib.blake2b(t.encode(), digest_size=8, salt=salt).digest() for t in task_ids)
+    return (np.frombuffer(hashes, "<u8") >> np.uint64(1)).astype(np.int64)
 
 
 def shard_of(keys: np.ndarray, n_shards: int) -> np.ndarray:
-    """Return (n,) int32 shard numbers: equal slices of the range of keys, so shards follow the shuffle."""
-    return (keys.astype(np.float64) / 2.0**63 * n_shards).astype(np.int32).clip(0, n_shards - 1)
+    """Return (n,) int64 shard numbers: equal slices of the range of keys, so shards follow the shuffle."""
+    return (keys.astype(np.float64) / 2.0**63 * n_shards).astype(np.int64).clip(0, n_shards - 1)
 
 
-def training_pixels(stamps: pa.Array, source: str, target: str) -> pa.Array:
-    """Recode stamp cells from one dtype to another ("float32", "float16"), both little endian.
+def count_shards(rows: int, layout: Layout, shard_mb: float) -> int:
+    """Return how many shards of about `shard_mb` (10^6 bytes before compression) hold `rows` stamps."""
+    return max(1, round(rows * (cell_bytes(layout) + METADATA_BYTES) / (shard_mb * 1e6)))
+
+
+def cell_bytes(layout: Layout) -> int:
+    """Return the bytes of one stamp."""
+    n_pixels = int(np.prod([int(n) for n in stamp_metadata(size=layout.size)["stamp_shape"].split(",")]))
+    return n_pixels * np.dtype(layout.dtype).itemsize
+
+
+def layout_of(schema: pa.Schema, where: str) -> Layout:
+    """Return how a file of stamps says that they are laid out.
+
+    Raises:
+        SchemaError: it does not say so, or says something else than `records.stamp_metadata` would.
+    """
+    found = {k.decode(): v.decode() for k, v in (schema.metadata or {}).items()}
+    try:
+        layout = Layout(found["stamp_dtype"], int(found["stamp_shape"].rsplit(",", 1)[1]))
+        expected = stamp_metadata(layout.dtype, layout.size)
+    except (KeyError, ValueError, IndexError) as error:
+        raise SchemaError(f"{where}: its metadata does not say how stamps are laid out ({error!r})") from None
+    if layout.dtype not in ("float16", "float32") or any(found.get(k) != v for k, v in expected.items()):
+        raise SchemaError(f"{where}: stamps are laid out as {found}; expected {expected}, float16 or float32")
+    return layout
+
+
+def taking_part(rows: pa.Table | pa.RecordBatch, bound: tuple[str, str] | None) -> np.ndarray:
+    """Return (n,) bool: the rows up to `bound` in `ORDER`, all where it is None."""
+    if bound is None:
+        return np.ones(rows.num_rows, bool)
+    first, second = (rows.column(name) for name in ORDER)
+    same = pc.and_(pc.equal(first, bound[0]), pc.less_equal(second, bound[1]))
+    return np.asarray(pc.or_(pc.less(first, bound[0]), same))
+
+
+def last_of_first(rows: pa.Table, limit: int) -> tuple[str, str] | None:
+    """Return the bound that lets the first `limit` rows take part; None where there are no more than these."""
+    if rows.num_rows <= limit:
+        return None
+    at = pc.sort_indices(rows, sort_keys=[(name, "ascending") for name in ORDER])[limit - 1].as_py()
+    first, second = (rows.column(name)[at].as_py() for name in ORDER)
+    return first, second
+
+
+def labels(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
+    """Return (n,) bool: the stamp shows a lens."""
+    values = np.asarray(rows.column(LABEL))
+    return values == 1 if LABEL == "label" else values == 0
+
+
+def repack(batch: pa.RecordBatch, source: Layout, target: Layout) -> tuple[pa.RecordBatch, np.ndarray]:
+    """Recode the pixels of stamps to the training type, both little endian.
 
     float16 keeps 11 bits: 1/2000 of a pixel's own value, below its noise from about 1e-4 to 6e4 nmgy.
 
+    Args:
+        batch: STAMPS rows that have a stamp.
+        source: layout of its stamps.
+        target: layout wanted, of the same size.
+
+    Returns:
+        (the rows whose pixels are finite in the target type, (n,) bool: which of `batch` these are).
+
     Raises:
-        SchemaError: a pixel is outside float16's range.
+        SchemaError: a cell of another length than `source` says.
     """
-    if source == target:
-        return stamps
-    cells = []
-    for cell in stamps:
-        pixels = np.frombuffer(cell.as_buffer(), np.dtype(source).newbyteorder("<"))
-        with np.errstate(over="ignore"):
-            recoded = pixels.astype(np.dtype(target).newbyteorder("<"))
-        if not np.isfinite(recoded).all():
-            raise SchemaError(f"stamp with a pixel of {np.abs(pixels).max():g} nmgy does not fit {target}")
-        cells.append(recoded.tobytes())
-    return pa.array(cells, pa.binary())
-
-
-def packed_schema(dtype: str, size: int) -> pa.Schema:
-    """Return the Arrow schema of packed shards: the stamp table with its pixel type in the metadata."""
-    return STAMPS.arrow(stamp_metadata(dtype, size))
-
-
-def repack(batch: pa.RecordBatch, source: str, target: str, size: int) -> pa.RecordBatch:
-    """Return a batch of stamps with their pixels in the training type."""
+    pixels = pixel_rows(batch.column("stamp"), cell_bytes(source)).view(
+        np.dtype(source.dtype).newbyteorder("<")
+    )
+    with np.errstate(over="ignore"):
+        recoded = pixels.astype(np.dtype(target.dtype).newbyteorder("<"), copy=False)
+    fits = np.isfinite(recoded).all(axis=1)
+    if not fits.all():
+        batch, recoded = batch.filter(pa.array(fits)), recoded[fits]
     columns = {n: batch.column(n) for n in STAMPS.names}
-    columns["stamp"] = training_pixels(batch.column("stamp"), source, target)
-    return to_batch(STAMPS, columns, stamp_metadata(target, size))
+    columns["stamp"] = cells(recoded.view(np.uint8))
+    return to_batch(STAMPS, columns, stamp_metadata(target.dtype, target.size)), fits
+
+
+def packed_schema(layout: Layout) -> pa.Schema:
+    """Return the Arrow schema of packed shards: the stamp table with its pixel type in the metadata."""
+    return STAMPS.arrow(stamp_metadata(layout.dtype, layout.size))
+
+
+def cells(rows: np.ndarray) -> pa.Array:
+    """Return (n, bytes) uint8 as a binary column, without a copy."""
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(rows))]
+    return pa.Array.from_buffers(pa.binary(), len(rows), buffers)
+
+
+def pixel_rows(column: pa.Array, length: int) -> np.ndarray:
+    """View a binary column whose cells all have `length` bytes as (n, length) uint8.
+
+    Raises:
+        SchemaError: a null, or a cell of another length.
+    """
+    _, offset_buffer, data = column.buffers()
+    offsets = np.frombuffer(offset_buffer, np.int32, len(column) + 1, column.offset * 4)
+    found = np.unique(np.diff(offsets))
+    if column.null_count or (len(column) and found.tolist() != [length]):
+        raise SchemaError(f"stamps of {found.tolist()} bytes, {column.null_count} nulls; expected {length}")
+    if not len(column):
+        return np.empty((0, length), np.uint8)
+    return np.frombuffer(data, np.uint8, len(column) * length, int(offsets[0])).reshape(-1, length)

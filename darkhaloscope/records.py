@@ -183,20 +183,54 @@ FAILURES = Schema(
     ),
 )
 
+_RATE = (
+    Column("rows", _STR, "", "all (every injection) or clean (metrics_ok only)"),
+    Column("n", _I64, "", "injections in the bin"),
+    Column("n_detectable", _I64, "", "of those, arc_snr at least the stated threshold"),
+    Column("completeness", _F64, "", "n_detectable / n; null in an empty bin", nullable=True),
+    Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty bin", nullable=True),
+    Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty bin", nullable=True),
+    Column("snr_threshold", _F64, "", "the threshold"),
+)
+_BIN = (
+    Column("axis", _STR, "", "quantity that is binned"),
+    Column("low", _F64, "see axis", "lower edge of the bin"),
+    Column("high", _F64, "see axis", "upper edge of the bin"),
+)
+
 COMPLETENESS = Schema(
     "completeness",
     "stage 4d: share of injections whose arc could be measured and stands out, per bin",
+    (*_BIN, *_RATE),
+)
+
+COMPLETENESS_CELLS = Schema(
+    "completeness_cells",
+    "stage 4d: the same per cell of two quantities",
     (
-        Column("axis", _STR, "", "quantity that is binned"),
-        Column("low", _F64, "see axis", "lower edge of the bin"),
-        Column("high", _F64, "see axis", "upper edge of the bin"),
-        Column("rows", _STR, "", "all (every injection) or clean (metrics_ok only)"),
-        Column("n", _I64, "", "injections in the bin"),
-        Column("n_detectable", _I64, "", "of those, arc_snr at least the stated threshold"),
-        Column("completeness", _F64, "", "n_detectable / n; null in an empty bin", nullable=True),
-        Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty bin", nullable=True),
-        Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty bin", nullable=True),
-        Column("snr_threshold", _F64, "", "the threshold"),
+        *_BIN,
+        Column("axis_2", _STR, "", "second quantity that is binned"),
+        Column("low_2", _F64, "see axis_2", "lower edge of its bin"),
+        Column("high_2", _F64, "see axis_2", "upper edge of its bin"),
+        *_RATE,
+    ),
+)
+
+SHARDS = Schema(
+    "shards",
+    "index of the packed shards, one row a shard",
+    (
+        Column("split", _STR, "", "train, val or test"),
+        Column("shard", _I64, "", "number of the shard in its split, and of its chunk"),
+        Column("file", _STR, "", "its file, below the output of the pack stage"),
+        Column("rows", _I64, "", "stamps"),
+        Column("lenses", _I64, "", "of those, stamps that show a lens"),
+        Column("others", _I64, "", "of those, stamps that do not"),
+        Column("bytes", _I64, "byte", "size of the file"),
+        Column("sha256", _STR, "", "of the file"),
+        Column("bricks", _I64, "", "bricks that its stamps are from"),
+        Column("same_brick_neighbours", _I64, "", "stamps that follow one of the same brick"),
+        Column("same_brick_by_chance", _F64, "", "how many such there would be in a random order"),
     ),
 )
 
@@ -213,7 +247,7 @@ SCORES = Schema(
     ),
 )
 
-ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, SCORES)
+ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, COMPLETENESS_CELLS, SHARDS, SCORES)
 
 
 def allowed_metadata() -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
@@ -24,7 +25,15 @@ from typing import Any
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.storage import create_exclusive, filesystem, join, read_bytes, replace_file
+from darkhaloscope.storage import (
+    age_s,
+    create_exclusive,
+    filesystem,
+    join,
+    read_bytes,
+    remove,
+    replace_file,
+)
 
 RECORD_NAME = "_stage_config.json"
 OWNER_NAME = "_owner.json"
@@ -65,7 +74,11 @@ def seed_tiers(experiment: Experiment) -> dict[str, dict[str, Any]]:
 
 
 class Owner:
-    """The right to write to one output: a file with a heartbeat, so that a dead run blocks nobody long."""
+    """The right to write to one output: a file with a heartbeat, so that a dead run blocks nobody long.
+
+    A heartbeat that cannot be written (a server that fails for a while) is tried again at the next; `check`, before
+    every commit, finds out whether the output was taken over meanwhile.
+    """
 
     def __init__(self, root: str, expiry_s: float = EXPIRY_S, heartbeat_s: float = HEARTBEAT_S) -> None:
         self.url, self.expiry_s, self.heartbeat_s = join(root, OWNER_NAME), expiry_s, heartbeat_s
@@ -76,8 +89,7 @@ class Owner:
     def acquire(self, take_over: bool) -> None:
         """Become the owner, or raise `OutputRefused` while another run's heartbeat is fresh."""
         if not create_exclusive(self.url, self._content()):
-            held = self._read()
-            age = time.time() - held.get("beat", 0)
+            held, age = self._read(), age_s(self.url)
             if age < self.expiry_s and not take_over:
                 raise OutputRefused(
                     f"{self.url}: process {held.get('pid')} on {held.get('host')} is writing here (heard of "
@@ -95,11 +107,14 @@ class Owner:
         if self._thread is not None:
             self._thread.join()
         if self._read().get("token") == self.token:
-            fs, path = filesystem(self.url)
-            fs.rm_file(path)
+            remove(self.url)
 
     def check(self) -> None:
-        """Raise `OutputRefused` when the output was taken over; call before a commit."""
+        """Raise `OutputRefused` when the output was taken over; call before a commit.
+
+        Raises:
+            StorageError: the owner file cannot be read, so that nobody knows.
+        """
         if self._read().get("token") != self.token:
             raise OutputRefused(f"{self.url}: the output was taken over by another run; this one stops")
 
@@ -115,9 +130,12 @@ class Owner:
 
     def _beat(self) -> None:
         while not self._stop.wait(self.heartbeat_s):
-            if self._read().get("token") != self.token:
-                return
-            replace_file(self.url, self._content())
+            try:
+                if self._read().get("token") != self.token:
+                    return
+                replace_file(self.url, self._content())
+            except (OSError, ValueError) as error:
+                print(f"{self.url}: heartbeat missed, will be tried again: {error}", file=sys.stderr)
 
 
 class StageRun:

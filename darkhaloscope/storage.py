@@ -1,15 +1,22 @@
-"""URLs (path, file://, s3://, http(s)://): the filesystem of one, and writes that are whole or absent."""
+"""URLs (path, file://, s3://, http(s)://): the filesystem of one, and writes that are whole or absent.
+
+What can be done again (a read, a small write, a removal) is, when a server answers badly: `retrying` is the one place
+for it. Requests that a server turns down (503 SlowDown, 500, a reset connection) are repeated by the S3 client itself;
+a body that ends too soon is not always, and a client gives up after seconds.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
+import random
+import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 from urllib.parse import urlsplit
 
 import fsspec
@@ -25,8 +32,55 @@ _SCHEMES = {
 }
 
 
+PAUSES_S = (1.0, 4.0, 10.0)  # before the second, third and fourth try of what a server did not do
+_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
+
+T = TypeVar("T")
+
+
 class StorageError(OSError):
-    """A place that cannot be written to; the message says why and what to do."""
+    """A place that cannot be read or written; the message says why and what to do."""
+
+
+def retrying(url: str | Path, action: Callable[[], T]) -> T:
+    """Do something that may be done again, on a server more than once where it does not succeed.
+
+    On a local file system an error is final, and is raised as it is.
+
+    Args:
+        url: what it is done to, for messages.
+        action: reads whole, or writes whole; its second call must be as good as its first.
+
+    Raises:
+        StorageError: the server failed four times within about a minute.
+    """
+    if is_local(url):
+        return action()
+    for pause in (*PAUSES_S, None):
+        try:
+            return action()
+        except _FINAL:
+            raise
+        except _server_errors() as error:
+            if pause is None:
+                raise StorageError(
+                    f"{url}: the server failed {len(PAUSES_S) + 1} times, last with: {type(error).__name__}: "
+                    f"{error}; what is committed stands: run the same command again when the server is well"
+                ) from error
+            time.sleep(pause * random.uniform(0.5, 1))
+    raise AssertionError("unreachable")
+
+
+def _server_errors() -> tuple[type[BaseException], ...]:
+    """Return the exceptions with which clients report a server that fails; a training host has no S3 client."""
+    import aiohttp
+
+    errors: tuple[type[BaseException], ...] = (OSError, aiohttp.ClientError)
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError:
+        return errors
+    return (*errors, BotoCoreError, ClientError)
 
 
 def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -87,14 +141,70 @@ def read_bytes(url: str | Path, limit: int = 1 << 30) -> bytes:
         ValueError: it is larger than `limit` bytes.
     """
     fs, path = filesystem(url)
-    size = fs.size(path)
-    if size is not None and size > limit:
-        raise ValueError(f"{url}: {size} bytes, more than the limit of {limit}")
-    with fs.open(path, "rb") as stream:
-        data = stream.read(limit + 1)
+
+    def read() -> bytes:
+        size = fs.size(path)
+        if size is not None and size > limit:
+            raise ValueError(f"{url}: {size} bytes, more than the limit of {limit}")
+        with fs.open(path, "rb") as stream:
+            return stream.read(limit + 1)
+
+    data = retrying(url, read)
     if len(data) > limit:
         raise ValueError(f"{url}: more than the limit of {limit} bytes")
     return data
+
+
+def read_range(url: str | Path, start: int, stop: int) -> bytes:
+    """Return bytes `start` to `stop` of a file.
+
+    Raises:
+        StorageError: the file is shorter, or the server fails.
+    """
+    if start == stop:
+        return b""
+    fs, path = filesystem(url)
+    data = retrying(url, lambda: fs.cat_file(path, start=start, end=stop))
+    if len(data) != stop - start:
+        raise StorageError(f"{url}: {len(data)} bytes from {start} to {stop}; it is truncated, remake it")
+    return data
+
+
+def read_small(urls: list[str]) -> list[bytes]:
+    """Return the bytes of small files of one filesystem, fetched at the same time where that is quicker."""
+    if not urls:
+        return []
+    fs, _ = filesystem(urls[0])
+    paths = [filesystem(url)[1] for url in urls]
+    found = retrying(urls[0], lambda: fs.cat(paths) if len(paths) > 1 else {paths[0]: fs.cat_file(paths[0])})
+    return [found[path] for path in paths]
+
+
+def age_s(url: str) -> float:
+    """Return the seconds since a file was last written, infinite where there is none.
+
+    Both ends are told by the clock of the storage (a probe is written beside the file): the clocks of two machines may
+    differ by more than any expiry.
+    """
+    fs, path = filesystem(url)
+    probe = f"{url}.{uuid.uuid4().hex}.tmp"
+    replace_file(probe, b"")
+    try:
+        now = retrying(url, lambda: fs.modified(filesystem(probe)[1]))
+        return (now - retrying(url, lambda: fs.modified(path))).total_seconds()
+    except FileNotFoundError:
+        return float("inf")
+    finally:
+        remove(probe)
+
+
+def remove(url: str, recursive: bool = False) -> None:
+    """Remove a file, or a folder with all that is in it; nothing where there is none."""
+    fs, path = filesystem(url)
+    try:
+        retrying(url, lambda: fs.rm(path, recursive=True) if recursive else fs.rm_file(path))
+    except FileNotFoundError:
+        return
 
 
 class Sink(io.RawIOBase):
@@ -137,10 +247,11 @@ def atomic_output(url: str) -> Iterator[Sink]:
             Path(temporary).replace(path)
     except BaseException as error:
         _abandon(stream, temporary if local else None)
-        if isinstance(error, OSError):
-            raise StorageError(
-                f"{url}: cannot be written: {error}; free space or give another place (--output-s3)"
-            ) from error
+        if isinstance(error, OSError if local else _server_errors()):
+            remedy = (
+                "free space or give another place (--output-s3)" if local else "run the same command again"
+            )
+            raise StorageError(f"{url}: cannot be written: {error}; {remedy}") from error
         raise
 
 
@@ -150,7 +261,8 @@ def _abandon(stream: Any, temporary: str | None) -> None:
             stream.discard()  # aborts the multipart upload
             stream.closed = True  # or its finaliser would try to flush what was discarded
         else:
-            stream.close()
+            with suppress(OSError):  # closing flushes, and a full disk has no room for that either
+                stream.close()
     if temporary is not None:
         Path(temporary).unlink(missing_ok=True)
 
@@ -158,14 +270,16 @@ def _abandon(stream: Any, temporary: str | None) -> None:
 def create_exclusive(url: str, data: bytes) -> bool:
     """Create a file that must not exist yet, whole or not at all; return False where it exists.
 
-    Local: a hard link of a finished temporary file; S3: a put with `If-None-Match: *`.
+    Local: a hard link of a finished temporary file; S3: a put with `If-None-Match: *`. When the answer to such a put
+    is lost, its repetition finds the file there: a file with the very bytes is taken for ours, so `data` should hold
+    something that no other writer's does.
     """
     fs, path = filesystem(url)
     if not is_local(url):
         try:
-            fs.pipe_file(path, data, mode="create")
+            retrying(url, lambda: fs.pipe_file(path, data, mode="create"))
         except FileExistsError:
-            return False
+            return read_bytes(url) == data
         return True
     temporary = f"{path}.{uuid.uuid4().hex}.tmp"
     replace_file(temporary, data)
@@ -180,5 +294,9 @@ def create_exclusive(url: str, data: bytes) -> bool:
 
 def replace_file(url: str, data: bytes) -> None:
     """Write a small file in one step: a reader sees the old bytes or the new, never a part."""
+    fs, path = filesystem(url)
+    if not is_local(url):
+        retrying(url, lambda: fs.pipe_file(path, data))
+        return
     with atomic_output(url) as sink:
         sink.write(data)

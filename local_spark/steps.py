@@ -47,14 +47,14 @@ def run_steps(steps: list[Step]) -> dict[str, float]:
     for number, step in enumerate(steps, 1):
         print(f"\n[{number}/{len(steps)}] {step.name}: {step.what}", flush=True)
         start = time.perf_counter()
-        status = subprocess.run(step.command, env=_environment(), check=False).returncode
+        status = subprocess.run(step.command, env=environment(), check=False).returncode
         seconds[step.name] = round(time.perf_counter() - start, 1)
         if status:
             raise StepFailed(f"step {step.name} ended with status {status}; it was: {' '.join(step.command)}")
     return seconds
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return this environment, completed as .venv/env.sh does for a shell that did not source it."""
     if not os.environ.get("JAVA_HOME") and shutil.which("java") is None:
         raise StepFailed(

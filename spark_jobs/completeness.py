@@ -1,7 +1,7 @@
 """Stage 4d: stamps -> completeness of the injections.
 
 Each task counts one file's injections by bin, from the columns it needs and without the pixels; the driver
-adds the counts and writes the table.
+adds the counts and writes the tables: one quantity at a time, and (in `cells`) two.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import argparse
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from darkhaloscope.dataset import commit_chunk, committed_chunks, open_part, read_table, write_part
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.injection.completeness import NEEDED, completeness_table, count
-from darkhaloscope.records import COMPLETENESS
+from darkhaloscope.injection.completeness import CELLS, NEEDED, cells_table, completeness_table, count
 from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join
 from spark_jobs.session import first_parts, run_tasks
@@ -35,14 +35,19 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
         if not committed_chunks(output):
             files = [join(source, part.key) for part in first_parts(source, args.test_limit)]
             counts = np.sum(run_tasks(spark, files, _count_task(threshold)), axis=0)
-            table = completeness_table(counts, threshold)
-            commit_chunk(output, 0, [write_part(output, 0, 0, [table], COMPLETENESS.arrow())])
+            _write(join(output, CELLS), cells_table(counts, threshold))
+            _write(output, completeness_table(counts, threshold))
         table = read_table(output)
         injections = sum(
             r["n"] for r in table.to_pylist() if (r["axis"], r["rows"]) == ("theta_e_arcsec", "all")
         )
         empty = sum(n == 0 for n in table.column("n").to_pylist())
         return stage.finish(rows=table.num_rows, injections=injections, empty_bins=empty)
+
+
+def _write(root: str, table: pa.RecordBatch) -> None:
+    if not committed_chunks(root):
+        commit_chunk(root, 0, [write_part(root, 0, 0, [table], table.schema)])
 
 
 def _count_task(threshold: float) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import shutil
@@ -11,7 +10,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.config import ConfigError
@@ -175,9 +173,7 @@ def run_tasks(spark: SparkSession, tasks: list[Any], function: Callable[[int, in
     return spark.sparkContext.parallelize(tasks, len(tasks)).mapPartitionsWithIndex(of_partition).collect()
 
 
-def write_frame(
-    frame: DataFrame, root: str, chunk: int, schema: pa.Schema, part_by: str | None = None, **how: Any
-) -> list[Part]:
+def write_frame(frame: DataFrame, root: str, chunk: int, schema: pa.Schema, **how: Any) -> list[Part]:
     """Write each partition of a DataFrame as one part of a chunk; return the parts, for the commit.
 
     Args:
@@ -185,8 +181,6 @@ def write_frame(
         root: URL of the dataset.
         chunk: number of the chunk.
         schema: Arrow schema of the files.
-        part_by: an integer column by which partitions are sorted: each of its values becomes a part of its
-            own, with that number.
         how: further arguments of `write_part`.
     """
 
@@ -194,32 +188,13 @@ def write_frame(
         from pyspark import TaskContext
 
         context = TaskContext.get()
-        for index, group in _runs(batches, part_by, context.partitionId()):
-            named = (pa.Table.from_batches([b]).select(schema.names).cast(schema) for b in group)
-            rows = (batch for table in named for batch in table.to_batches())
-            part = write_part(root, chunk, index, rows, schema, attempt=context.attemptNumber(), **how)
-            yield pa.RecordBatch.from_pylist([vars(part)])
+        named = (pa.Table.from_batches([b]).select(schema.names).cast(schema) for b in batches)
+        rows = (batch for table in named for batch in table.to_batches())
+        index, attempt = context.partitionId(), context.attemptNumber()
+        part = write_part(root, chunk, index, rows, schema, attempt=attempt, **how)
+        yield pa.RecordBatch.from_pylist([vars(part)])
 
     return [Part(**row.asDict()) for row in frame.mapInArrow(of_batches, PART_SCHEMA).collect()]
-
-
-def _runs(
-    batches: Iterator[pa.RecordBatch], part_by: str | None, partition: int
-) -> Iterator[tuple[int, Iterable[pa.RecordBatch]]]:
-    """Yield (part number, its batches); a run of equal `part_by` values is one part."""
-    if part_by is None:
-        yield partition, batches
-        return
-    pieces = (piece for batch in batches for piece in _split_on_change(batch, part_by))
-    yield from itertools.groupby(pieces, key=lambda piece: piece.column(part_by)[0].as_py())
-
-
-def _split_on_change(batch: pa.RecordBatch, column: str) -> Iterator[pa.RecordBatch]:
-    values = batch.column(column).to_numpy()
-    edges = [0, *(np.flatnonzero(np.diff(values)) + 1).tolist(), len(values)]
-    for start, stop in itertools.pairwise(edges):
-        if stop > start:
-            yield batch.slice(start, stop - start)
 
 
 EXPECTED_ERRORS = (

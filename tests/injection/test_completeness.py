@@ -4,8 +4,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from darkhaloscope.injection.completeness import AXES, N_BINS, NEEDED, completeness_table, count
-from darkhaloscope.records import COMPLETENESS, STAMPS
+from darkhaloscope.injection.completeness import (
+    AXES,
+    N_BINS,
+    N_CELLS,
+    NEEDED,
+    PAIRS,
+    cells_table,
+    completeness_table,
+    count,
+)
+from darkhaloscope.records import COMPLETENESS, COMPLETENESS_CELLS, STAMPS
 from darkhaloscope.schema import SchemaError
 
 TYPES = {c.name: c.type for c in STAMPS.columns}
@@ -90,6 +99,38 @@ def test_empty_bins_are_there_and_say_nothing():
     assert len(found) == 2 * N_BINS == 2 * sum(len(e) - 1 for e in AXES.values())
     assert all(r["n"] == 0 and r["completeness"] is r["ci_low"] is r["ci_high"] is None for r in found)
     assert completeness_table(count(stamps(), 5), 5).schema.equals(COMPLETENESS.arrow())
+
+
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_cells_of_two_quantities_are_those_of_a_plain_loop_and_add_up_to_the_bins_of_each(first, second):
+    rows = stamps(400)
+    found = [r for r in cells_table(count(rows, 10.0), 10.0).to_pylist() if r["axis"] == first]
+    assert all(r["axis_2"] == second for r in found)
+    for cell in found:
+        inside = [
+            r
+            for r in rows.to_pylist()
+            if not r["is_control"] and cell["low"] <= r[first] < cell["high"]
+            and cell["low_2"] <= r[second] < cell["high_2"] and (cell["rows"] == "all" or r["metrics_ok"])
+        ]  # fmt: skip
+        assert cell["n"] == len(inside)
+        assert cell["n_detectable"] == sum(r["arc_snr"] >= 10 for r in inside)
+    for one in (r for r in table(rows) if r["axis"] == first):
+        mine = [r for r in found if r["low"] == one["low"] and r["rows"] == one["rows"]]
+        assert sum(r["n"] for r in mine) == one["n"]
+
+
+def test_empty_cells_are_there_and_say_nothing():
+    made = cells_table(count(stamps(0), 5), 5)
+    assert made.num_rows == 2 * N_CELLS and made.schema.equals(COMPLETENESS_CELLS.arrow())
+    assert all(r["n"] == 0 and r["completeness"] is r["ci_low"] is None for r in made.to_pylist())
+
+
+def test_a_galaxy_of_a_catalogue_is_no_injection():
+    rows = stamps(3, is_control=[0, 0, 1], theta_e_arcsec=[np.nan, 1.0, np.nan])
+    assert {
+        a: sum(r["n"] for r in table(rows) if r["axis"] == a and r["rows"] == "all") for a in AXES
+    } == dict.fromkeys(AXES, 1)
 
 
 def test_a_missing_column_is_named():

@@ -12,7 +12,7 @@ import pytest
 from survey_testing import Server
 
 from darkhaloscope.dataset import read_table
-from local_spark.steps import _environment
+from local_spark.steps import environment
 from spark_jobs.session import NoJava, find_java
 from training import options
 
@@ -33,7 +33,7 @@ def shell(script: str, cwd: Path, **variables: str) -> subprocess.CompletedProce
     return subprocess.run(
         ["bash", "-euc", script],
         cwd=cwd,
-        env=_environment() | variables,
+        env=environment() | variables,
         capture_output=True,
         text=True,
         timeout=600,

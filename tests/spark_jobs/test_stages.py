@@ -49,7 +49,7 @@ def experiment_of(sky: Path, **injection):
             "injection": {"replicates": 2, "n_total_per_split": 1000} | injection,
             "stamps": {"bricks_per_chunk": 4},
             "limits": {"max_failed_fraction": 0.5},
-            "pack": {"rows_per_shard": 12, "rows_per_group": 16},
+            "pack": {"shard_mb": 0.3, "rows_per_group": 16},
         },
         "test",
     )  # fmt: skip
