@@ -60,7 +60,8 @@ SWEEP_TYPES = [
     ("DEC", "f8"), ("EBV", "f4"), ("FLUX_G", "f4"), ("FLUX_R", "f4"), ("FLUX_Z", "f4"), ("FLUX_W1", "f4"),
     ("NOBS_G", "i2"), ("NOBS_R", "i2"), ("NOBS_Z", "i2"), ("PSFSIZE_G", "f4"), ("PSFSIZE_R", "f4"),
     ("PSFSIZE_Z", "f4"), ("PSFDEPTH_G", "f4"), ("PSFDEPTH_R", "f4"), ("PSFDEPTH_Z", "f4"),
-    ("SHAPE_R", "f4"), ("SHAPE_E1", "f4"), ("SHAPE_E2", "f4"),
+    ("SHAPE_R", "f4"), ("SHAPE_E1", "f4"), ("SHAPE_E2", "f4"), ("FLUX_IVAR_G", "f4"), ("FLUX_IVAR_R", "f4"),
+    ("FLUX_IVAR_Z", "f4"), ("FLUX_IVAR_W1", "f4"),
 ]  # fmt: skip
 
 
