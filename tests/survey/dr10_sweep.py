@@ -1,14 +1,19 @@
-"""A made sweep with the columns of DR10's, for benchmarks and tests: sky, magnitudes and colours by chance."""
+"""A made sweep with the columns of DR10's, a million rows if need be: positions, magnitudes and colours by chance."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import fitsio
 import numpy as np
 
-from darkhaloscope.survey.bricks import brick_at, brick_id, names_at
+from darkhaloscope.experiment import Splits, Targets
+from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_centre, brick_id, names_at, parse_names
+from darkhaloscope.survey.catalogue import read_chunks
 from darkhaloscope.survey.photometry import flux
+from darkhaloscope.survey.targets import select_targets
 
 OPTICAL, ALL = ("G", "R", "I", "Z"), ("G", "R", "I", "Z", "W1", "W2", "W3", "W4")
 
@@ -17,7 +22,7 @@ def _each(names: str, bands: tuple[str, ...], kind: str) -> list[tuple[str, str]
     return [(f"{name}_{band}", kind) for name in names.split() for band in bands]
 
 
-# legacysurvey.org/dr10/files, sweep catalogues: 165 columns, 701 bytes a row
+# legacysurvey.org/dr10/files, sweep catalogues; the light curves are cut short
 DR10_SWEEP: list[tuple] = [
     ("RELEASE", "i2"), ("BRICKID", "i4"), ("BRICKNAME", "S8"), ("OBJID", "i4"), ("TYPE", "S3"), ("RA", "f8"),
     ("DEC", "f8"), ("RA_IVAR", "f4"), ("DEC_IVAR", "f4"), ("DCHISQ", "f4", (5,)), ("EBV", "f4"),
@@ -43,7 +48,7 @@ def sweep_rows(
     """Return `n` rows in the columns of a DR10 sweep; some in a hundred pass the loosest cuts."""
     rng = np.random.default_rng(seed)
     rows = np.zeros(n, DR10_SWEEP)
-    rows["RA"], rows["DEC"] = rng.uniform(*ra, n), rng.uniform(*dec, n)
+    rows["RA"], rows["DEC"] = rng.uniform(150, 160, n), rng.uniform(0, 5, n)
     row, column = brick_at(rows["RA"], rows["DEC"])
     rows["BRICKID"], rows["BRICKNAME"] = brick_id(row, column), names_at(rows["RA"], rows["DEC"]).astype("S8")
     order = np.argsort(rows["BRICKID"], kind="stable")
@@ -66,14 +71,41 @@ def sweep_rows(
     return rows
 
 
-def write_sweep(path: Path, n: int, seed: int = 1, rows_at_a_time: int = 100_000, **where) -> Path:
-    """Write a sweep of `n` rows in pieces, so that the writer's memory stays small."""
+def write_sweep(path: Path, n: int, block: int = 100_000, seed: int = 1) -> Path:
+    """Write a sweep of `n` rows, one block of rows again and again with other OBJIDs, in little memory."""
+    rows = sweep_rows(min(block, n), seed)
     with fitsio.FITS(str(path), "rw", clobber=True) as fits:
-        for start in range(0, n, rows_at_a_time):
-            rows = sweep_rows(min(rows_at_a_time, n - start), seed + start, **where)
-            rows["OBJID"] += start // rows_at_a_time * 2000  # ids stay distinct from piece to piece
-            if start == 0:
-                fits.write(rows)
-            else:
-                fits[-1].append(rows)
+        fits.write(rows)
+        for start in range(block, n, block):
+            rows["OBJID"] += 2000
+            fits[-1].append(rows[: n - start])
     return path
+
+
+def brick_table(rows: np.ndarray) -> BrickTable:
+    """Return a survey-bricks table of the bricks that have rows."""
+    names = np.unique(rows["BRICKNAME"]).astype("U8")
+    ra, dec = brick_centre(*parse_names(names))
+    values = {"ebv": 0.03, **{f"psfsize_{b}": 1.3 for b in "grz"}, **{f"psfdepth_{b}": 24.3 for b in "grz"}}
+    columns = {name: np.full(len(names), value) for name, value in values.items()}
+    return BrickTable({"brickname": names, "ra": ra, "dec": dec, **columns})
+
+
+def memory_of_selecting(path: Path) -> dict[str, float]:
+    """Return the highest memory, MiB, of a process that reads and cuts a sweep, and what it had before."""
+    done = subprocess.run([sys.executable, __file__, str(path)], capture_output=True, text=True, check=True)
+    before, peak = map(float, done.stdout.split())
+    return {"before_mib": before, "peak_mib": peak, "file_mib": path.stat().st_size / 2**20}
+
+
+def _high_water() -> float:
+    """Return this process's own highest memory in MiB (its parent's is counted in getrusage's)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+if __name__ == "__main__":
+    start = _high_water()
+    for piece in read_chunks(sys.argv[1]):
+        select_targets(piece, Targets(), Splits(), 42)
+    print(start, _high_water())
