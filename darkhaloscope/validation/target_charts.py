@@ -105,7 +105,8 @@ def colours(axis: Axes, tally: Tally, variant: str) -> None:
     """Draw the density of targets in r - z and g - r, with the red sequence and the variant's cut."""
     g_r, r_z = COLOUR_EDGES
     counts, coarse = tally.colours, COARSER if tally.colours.sum() < FEW else 1
-    counts = counts.reshape(len(g_r) // coarse, coarse, len(r_z) // coarse, coarse).sum(axis=(1, 3))
+    rows, columns = (n // coarse for n in counts.shape)
+    counts = counts.reshape(rows, coarse, columns, coarse).sum(axis=(1, 3))
     norm = LogNorm(vmin=1, vmax=max(counts.max(), 10))
     shown = np.ma.masked_equal(counts, 0)
     mesh = axis.pcolormesh(r_z[::coarse], g_r[::coarse], shown, cmap="viridis", norm=norm)

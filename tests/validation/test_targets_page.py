@@ -15,7 +15,7 @@ from darkhaloscope.records import FAILURES, TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.survey.catalogue import Catalogue
 from darkhaloscope.survey.targets import select_targets
-from darkhaloscope.validation import target_tally
+from darkhaloscope.validation import target_charts, target_tally
 from darkhaloscope.validation.target_charts import middle_of
 from darkhaloscope.validation.target_tally import Histogram
 from darkhaloscope.validation.targets import targets_page
@@ -83,7 +83,9 @@ def test_the_numbers_are_those_of_the_table_however_it_is_batched(output, monkey
     assert not any(s.warnings for s in page.sections)
 
 
-def test_numbers_come_before_four_pictures_and_the_page_is_whole(output):
+@pytest.mark.parametrize("few", [0, 20_000])
+def test_numbers_come_before_four_pictures_and_the_page_is_whole(output, monkeypatch, few):
+    monkeypatch.setattr(target_charts, "FEW", few)  # a survey's targets, and a few bricks'
     page = targets_page(output[0])
     assert [bool(s.charts) for s in page.sections] == [False] * 4 + [True]
     assert len(page.sections[-1].charts) == 4 and all(f"{len(output[1].columns['ra']):,}" in c.caption
