@@ -25,7 +25,10 @@ class Survey:
     """Where the coadds and catalogues are, and which of them to read."""
 
     source: str = "smoke-out/sky"  # base URL with coadd/, sweep/ and survey-bricks below it
-    sweeps: str = "sweep/10.1"
+    sweeps: str = "sweep/10.1"  # a folder of sweep-*.fits, or a text file that lists them
+    redshifts: str = (
+        ""  # a folder of the sweeps' *-pz.fits, or a Parquet table of host_id, z_host; "": colours only
+    )
     bricks_table: str = "survey-bricks-dr10-south.fits.gz"
     bands: str = BANDS
     bad_maskbits: tuple[str, ...] = (
@@ -47,6 +50,7 @@ class Targets:
     max_ebv: float = 0.12
     max_psfsize_r: float = 1.6
     min_psfdepth_r: float = 23.6
+    sweeps_per_chunk: int = 32
 
 
 @dataclass(frozen=True)

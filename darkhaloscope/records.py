@@ -77,6 +77,13 @@ TARGETS = Schema(
         Column("shape_e1", _F32, "", "ellipticity component 1 of the catalogue's model", nullable=True),
         Column("shape_e2", _F32, "", "ellipticity component 2 of the catalogue's model", nullable=True),
         Column("psf_source", _STR, "", "where psfsize and psfdepth came from: catalogue or brick_table"),
+        Column("z_host", _F32, "", "redshift of the galaxy"),
+        Column(
+            "z_host_source",
+            _STR,
+            "",
+            "where z_host is from: spectrum, photometric, table, or lrg_colours (a colour relation with scatter)",
+        ),
     ),
 )
 

@@ -133,6 +133,11 @@ def join(url: str | Path, *parts: str) -> str:
     return "/".join([str(url).rstrip("/"), *(p.strip("/") for p in parts)])
 
 
+def resolve(base: str | Path, reference: str) -> str:
+    """Return `reference` where it is absolute (a URL, or a path from the root), else below `base`."""
+    return reference if "://" in reference or reference.startswith("/") else join(base, reference)
+
+
 def read_bytes(url: str | Path, limit: int = 1 << 30) -> bytes:
     """Return a small file's bytes.
 

@@ -15,6 +15,7 @@ from darkhaloscope.schema import to_batch
 from darkhaloscope.survey.coadds import BrickReader, Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.photometry import magnitude
+from darkhaloscope.survey.redshifts import host_redshifts
 from darkhaloscope.survey.splits import sky_cell
 from local_spark.steps import REPOSITORY
 
@@ -83,6 +84,7 @@ def targets(
         columns[f"mag_{band}"] = columns[f"mag_dered_{band}"] = mags[band]
         columns[f"psfsize_{band}"] = np.full(n, psfsize[band])
         columns[f"psfdepth_{band}"] = np.full(n, depth[band])
+    columns["z_host"], columns["z_host_source"] = host_redshifts(columns["host_id"], mags, {})
     return columns
 
 

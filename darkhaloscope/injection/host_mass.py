@@ -1,27 +1,18 @@
-"""What a lens a galaxy would be, from what a catalogue knows of it: redshift, velocity dispersion, shape.
+"""What a lens a galaxy would be, from what a catalogue knows of it: velocity dispersion, shape.
 
-Stand-ins, each with its scatter: the redshift is that of the red sequence at the galaxy's colours (a **colour-redshift
-relation for LRGs**, for catalogues without redshifts); the velocity dispersion that of the Faber-Jackson relation at
-its luminosity; the deflector's shape that of the light.
+Stand-ins, each with its scatter: the velocity dispersion is that of the Faber-Jackson relation at its luminosity, the
+deflector's shape that of the light. Its redshift is stage 3's (`survey.redshifts`).
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from darkhaloscope.injection.cosmology import distance_modulus
-from darkhaloscope.injection.reference import galaxy_colours, lrg_colours
+from darkhaloscope.injection.reference import galaxy_colours
 
 Array = NDArray[np.float64]
-
-HOST_REDSHIFTS = np.linspace(0.10, 1.00, 181)
-# Beyond the spectroscopic sample the sequence goes on as an old population does (galaxy_colours.csv, elliptical).
-BEYOND = {"redshift": 1.00, "g_r": 2.0, "r_z": 2.07, "g_r_scatter": 0.25, "r_z_scatter": 0.10}
-MAGNITUDE_ERROR = 0.03  # of a colour, in the catalogue; added to the sequence's own width
-MAX_OFFSET_SIGMA = 5.0  # a colour farther from the sequence than this says no more: the rest decides
 
 # Hyde & Bernardi (2009, MNRAS 394, 1978): log10(sigma / km/s) as a quadratic in rest-frame M_r of 46,410 early-type
 # galaxies, evolution removed; coefficients second hand, from two independent codes that follow Collett (2015, ApJ 811,
@@ -36,53 +27,6 @@ BRIGHTEST, FAINTEST = -25.0, -18.0  # where the quadratic is held: beyond, it ha
 SIGMA_RANGE = (80.0, 420.0)  # km/s
 
 Q_RANGE = (0.3, 1.0)
-
-
-@lru_cache(maxsize=1)
-def red_sequence() -> dict[str, Array]:
-    """Return dereddened g_r and r_z of luminous red galaxies and their scatter on `HOST_REDSHIFTS`."""
-    table = lrg_colours()
-    at = np.append(table["redshift"], BEYOND["redshift"])
-    names = ("g_r", "r_z", "g_r_scatter", "r_z_scatter")
-    found = {n: np.interp(HOST_REDSHIFTS, at, np.append(table[n], BEYOND[n])) for n in names}
-    # below its first bin the sequence keeps that bin's slope
-    low = at[0] > HOST_REDSHIFTS
-    for n in names[:2]:
-        slope = (table[n][1] - table[n][0]) / (at[1] - at[0])
-        found[n][low] = table[n][0] + slope * (HOST_REDSHIFTS[low] - at[0])
-    return found
-
-
-def redshift_of_colours(g_r: Array, r_z: Array, u: Array) -> Array:
-    """Draw a redshift for each galaxy: where on the red sequence it may be, given its dereddened colours.
-
-    The probability of a redshift is that of the galaxy's offset from the sequence there, normal with the sequence's
-    own scatter. A galaxy off the sequence gets the nearest stretch of it.
-
-    Args:
-        g_r: (n,) AB mag; NaN where not known: r - z decides alone.
-        r_z: (n,) AB mag.
-        u: (n,) uniform draws in (0, 1).
-
-    Returns:
-        (n,) redshift in 0.1 to 1; NaN where r - z is not finite.
-    """
-    g_r, r_z = np.asarray(g_r, float)[:, None], np.asarray(r_z, float)[:, None]
-    line = red_sequence()
-    chi2 = np.zeros((len(r_z), len(HOST_REDSHIFTS)))
-    for colour, name in ((g_r, "g_r"), (r_z, "r_z")):
-        width = np.hypot(line[f"{name}_scatter"], MAGNITUDE_ERROR)
-        pull = np.nan_to_num((colour - line[name]) / width, nan=0.0, posinf=0.0, neginf=0.0) ** 2
-        # less its own minimum, at most: an outlying colour must not outvote the other by its size
-        chi2 += np.minimum(pull, pull.min(axis=1, keepdims=True) + MAX_OFFSET_SIGMA**2)
-    probability = np.exp(-(chi2 - chi2.min(axis=1, keepdims=True)) / 2)
-    cumulative = np.cumsum((probability[:, 1:] + probability[:, :-1]) / 2, axis=1)
-    share = np.asarray(u, float) * cumulative[:, -1]
-    cell = np.minimum((cumulative < share[:, None]).sum(axis=1), cumulative.shape[1] - 1)
-    below = np.where(cell > 0, np.take_along_axis(cumulative, np.maximum(cell - 1, 0)[:, None], 1)[:, 0], 0.0)
-    inside = (share - below) / (np.take_along_axis(cumulative, cell[:, None], 1)[:, 0] - below)
-    redshift = HOST_REDSHIFTS[cell] + np.clip(inside, 0, 1) * (HOST_REDSHIFTS[1] - HOST_REDSHIFTS[0])
-    return np.where(np.isfinite(r_z[:, 0]), redshift, np.nan)
 
 
 def absolute_r(mag_z: Array, redshift: Array) -> Array:

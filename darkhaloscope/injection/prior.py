@@ -1,6 +1,6 @@
 """The natural prior: lenses as heavy as their hosts make them, and sources as the sky has them.
 
-For each host: its redshift (the catalogue's, else from its colours), its velocity dispersion from its luminosity
+For each host: its redshift (stage 3's), its velocity dispersion from its luminosity
 (`host_mass`); for each source: unlensed r magnitude, type, redshift, size, shape and colours (`populations`); from both
 the Einstein radius (`cosmology`); then a source position by its magnification (`magnification`). Every draw is a
 function of the row's id.
@@ -28,8 +28,7 @@ UNIFORM_STREAM, NORMAL_STREAM = 10, 11
 SOURCE_STREAM = 32
 POSITION_STREAM = SOURCE_STREAM + STREAMS
 
-NEEDED = ("mag_dered_g", "mag_dered_r", "mag_dered_z", "shape_e1", "shape_e2")
-OPTIONAL = ("z_host",)
+NEEDED = ("mag_dered_r", "mag_dered_z", "shape_e1", "shape_e2", "z_host")
 COLUMNS = (
     "theta_e_arcsec", "lens_q", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec",
     "src_dmag", "src_reff_arcsec", "src_e", "src_phi_rad", "src_n", "src_mag_g", "src_mag_r", "src_mag_z",
@@ -40,7 +39,6 @@ PHYSICS = ("z_lens", "z_source", "sigma_v_km_s")
 
 MIN_BEHIND = 0.05  # of redshift, source behind lens
 MIN_THETA_E = 0.01  # arcsec; a source right behind its lens
-HOST_REDSHIFTS = (0.02, 2.0)  # of a column that is to be believed
 SHEAR_SCATTER_DEX = 0.2
 DECIMALS = 6  # the last bits of a machine's logarithm do not reach the manifest
 
@@ -73,14 +71,13 @@ def draw_prior(targets: Mapping[str, np.ndarray], ids: Sequence[str], prior: Pri
     """Draw a lens and a source for each row.
 
     Args:
-        targets: TARGETS columns of each row's host, (n,): `NEEDED`, and z_host where the catalogue has redshifts (NaN
-            where it has not). mag_dered_g may be NaN; shapes may be NaN or, in round models, 0.
+        targets: TARGETS columns of each row's host, (n,): `NEEDED`. Shapes may be NaN or, in round models, 0.
         ids: n draw ids, 32 hex digits; rows of one id are equal.
         prior: settings.
 
     Returns:
         `COLUMNS` and `PHYSICS`, each (n,) float64, rounded to 1e-6; units of records.INJECTION, redshifts, km/s. A host
-        without an r or z magnitude has NaN throughout.
+        without a redshift or an r or z magnitude has NaN throughout.
 
     Raises:
         ConfigError: a setting out of range.
@@ -89,8 +86,8 @@ def draw_prior(targets: Mapping[str, np.ndarray], ids: Sequence[str], prior: Pri
     check_prior(prior)
     hosts = _hosts(targets, len(ids))
     u, scatter = uniforms(ids, UNIFORM_STREAM, 9), normals(ids, NORMAL_STREAM, 9)
-    known = np.isfinite(hosts["mag_dered_r"] - hosts["mag_dered_z"])
-    z_lens, sigma = _lens(hosts, known, u[:, 0], scatter[:, 0], prior)
+    known = np.isfinite(hosts["mag_dered_r"] - hosts["mag_dered_z"]) & np.isfinite(hosts["z_host"])
+    z_lens, sigma = _lens(hosts, known, scatter[:, 0], prior)
     drawn, _ = first_accepted(ids, SOURCE_STREAM, 3, _sources(z_lens, prior))
     mag_r, kind, z_source = drawn.T
     theta_e = np.maximum(einstein_radius(sigma, z_lens, z_source), MIN_THETA_E)
@@ -107,24 +104,17 @@ def _hosts(targets: Mapping[str, np.ndarray], n: int) -> Columns:
         raise ValueError(
             f"drawing the natural prior: targets lack columns {missing}; needed are {list(NEEDED)}"
         )
-    names = [*NEEDED, *(name for name in OPTIONAL if name in targets)]
-    hosts = {name: np.asarray(targets[name], np.float64) for name in names}
+    hosts = {name: np.asarray(targets[name], np.float64) for name in NEEDED}
     if wrong := {name: column.shape for name, column in hosts.items() if column.shape != (n,)}:
         raise ValueError(f"drawing the natural prior: {n} ids, but columns have shapes {wrong}")
     return hosts
 
 
 def _lens(
-    hosts: Columns, known: np.ndarray, u: np.ndarray, scatter: np.ndarray, prior: Prior
+    hosts: Columns, known: np.ndarray, scatter: np.ndarray, prior: Prior
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return redshift and velocity dispersion; stand-in values where the host is not `known`."""
-    g, r, z = (hosts[f"mag_dered_{band}"] for band in "grz")
-    r_z, mag_z = np.where(known, r - z, 1.0), np.where(known, z, 19.5)
-    redshift = host_mass.redshift_of_colours(g - r, r_z, u)
-    if "z_host" in hosts:
-        column = hosts["z_host"]
-        believed = (column >= HOST_REDSHIFTS[0]) & (column <= HOST_REDSHIFTS[1])
-        redshift = np.where(believed, column, redshift)
+    redshift, mag_z = np.where(known, hosts["z_host"], 0.5), np.where(known, hosts["mag_dered_z"], 19.5)
     log_sigma = host_mass.log_velocity_dispersion(host_mass.absolute_r(mag_z, redshift))
     width = host_mass.LOG_SIGMA_SCATTER
     # sigma^4 times a lognormal is the same lognormal, moved by 4 ln(10) width^2 in log10

@@ -146,10 +146,14 @@ class BrickTable:
         names, order = np.asarray(names, dtype="U8"), self._by_name
         return _look_up(names, self.columns["brickname"][order], order)
 
+    def index_of_id(self, brickid: np.ndarray) -> np.ndarray:
+        """Return the row number of each BRICKID, -1 where the table has no such brick."""
+        order, ids = self._by_id
+        return _look_up(np.asarray(brickid), ids, order)
+
     def index_at(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
         """Return the row number of the brick at each position (deg), -1 where the table has none."""
-        order, ids = self._by_id
-        return _look_up(brick_id(*brick_at(ra, dec)), ids, order)
+        return self.index_of_id(brick_id(*brick_at(ra, dec)))
 
     def row(self, name: str) -> dict[str, Any]:
         """Return one brick's row as a dict.

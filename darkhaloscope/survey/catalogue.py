@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import fitsio
 import numpy as np
 
+from darkhaloscope.records import BANDS
 from darkhaloscope.survey.errors import CatalogueError, FitsBroken
-from darkhaloscope.survey.files import check_fits, local_copy, read_fits_columns, table_hdu
+from darkhaloscope.survey.files import check_fits, local_copy
+from darkhaloscope.survey.fits_rows import open_rows
 from darkhaloscope.survey.photometry import depth_magnitude
 
 REQUIRED = (
@@ -18,8 +19,10 @@ REQUIRED = (
 )  # fmt: skip
 OPTIONAL = (
     "psfsize_g", "psfsize_r", "psfsize_z", "nobs_g", "nobs_r", "nobs_z",
+    "flux_ivar_g", "flux_ivar_r", "flux_ivar_z", "flux_ivar_w1",
     "brick_primary", "shape_r", "shape_e1", "shape_e2",
 )  # fmt: skip
+PIECE_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Catalogue:
     """Rows of a catalogue.
 
     columns: lower-case name -> (n,) array. Fluxes are nmgy, psfsize_* arcsec, and psfdepth_* 5-sigma AB
-        magnitudes (the file has inverse variances; converted here, once), NaN without exposures.
+        magnitudes (the file has inverse variances; converted here, once), NaN without exposures. brickname and
+        type are str, or in pieces bytes as in the file, with trailing blanks (`text` makes str of them).
     absent: optional columns the file does not have (DR8: psfsize_*, shape_*; sweeps: brick_primary).
     source: path or URL, for messages.
     """
@@ -41,7 +45,7 @@ class Catalogue:
 
 
 def read_catalogue(url: str, scratch: str | None = None) -> Catalogue:
-    """Read a whole Tractor or sweep file; see `read_chunks` for large ones.
+    """Read a whole Tractor or sweep file, its text as str; see `read_chunks` for large ones.
 
     Raises:
         FileNotFoundError: there is none at `url`.
@@ -49,13 +53,14 @@ def read_catalogue(url: str, scratch: str | None = None) -> Catalogue:
     """
     chunks = list(read_chunks(url, scratch=scratch))
     columns = {k: np.concatenate([c.columns[k] for c in chunks]) for k in chunks[0].columns}
+    columns |= {name: text(columns[name]) for name in ("brickname", "type")}
     return Catalogue(columns, chunks[0].absent, url)
 
 
-def read_chunks(url: str, chunk_rows: int = 250_000, scratch: str | None = None) -> Iterator[Catalogue]:
+def read_chunks(url: str, chunk_rows: int = PIECE_ROWS, scratch: str | None = None) -> Iterator[Catalogue]:
     """Yield a Tractor or sweep file piece by piece, at most `chunk_rows` rows in memory; at least one piece.
 
-    Files that are not local are copied to `scratch` first (fitsio opens no URL).
+    Files that are not local are copied to `scratch` first.
 
     Raises:
         FileNotFoundError, CatalogueError: as `read_catalogue`.
@@ -64,34 +69,26 @@ def read_chunks(url: str, chunk_rows: int = 250_000, scratch: str | None = None)
         try:
             if not path.endswith(".gz"):
                 check_fits(path)
-            total = _row_count(path)
-            for start in range(0, max(total, 1), chunk_rows):
-                raw = read_fits_columns(path, [*REQUIRED, *OPTIONAL], (start, start + chunk_rows))
-                yield _catalogue(raw, url)
+            with open_rows(path) as table:
+                for start in range(0, max(table.rows, 1), chunk_rows):
+                    yield _catalogue(table.read([*REQUIRED, *OPTIONAL], start, start + chunk_rows), url)
         except FitsBroken as error:
             raise CatalogueError(f"{url}: catalogue {error}; fetch it again") from error
 
 
-def _row_count(path: str) -> int:
-    try:
-        with fitsio.FITS(path) as fits:
-            hdu = table_hdu(fits)
-            if hdu is None:
-                raise FitsBroken("has no binary table; expected a Tractor or sweep catalogue")
-            return int(hdu.get_nrows())
-    except OSError as error:
-        raise FitsBroken(f"cannot be read as FITS: {error}") from error
-
-
-def _catalogue(raw: dict[str, np.ndarray], url: str) -> Catalogue:
-    if missing := [name.upper() for name in REQUIRED if name not in raw]:
+def _catalogue(columns: dict[str, np.ndarray], url: str) -> Catalogue:
+    if missing := [name.upper() for name in REQUIRED if name not in columns]:
         raise CatalogueError(
             f"{url}: no columns {', '.join(missing)}; expected a Tractor or sweep catalogue of DR8 or later"
         )
-    columns = dict(raw)
-    for band in "grz":
+    for band in BANDS:
         columns[f"psfdepth_{band}"] = depth_magnitude(columns[f"psfdepth_{band}"])
-    return Catalogue(columns, tuple(name for name in OPTIONAL if name not in raw), url)
+    return Catalogue(columns, tuple(name for name in OPTIONAL if name not in columns), url)
+
+
+def text(values: np.ndarray) -> np.ndarray:
+    """Return (n,) str without trailing blanks of a column of bytes or str (TYPE is "PSF " in DR8)."""
+    return np.char.rstrip(np.asarray(values).astype("U"))
 
 
 def host_id(release: np.ndarray, brickid: np.ndarray, objid: np.ndarray) -> np.ndarray:

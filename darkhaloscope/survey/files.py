@@ -177,20 +177,12 @@ def _data_bytes(cards: dict[str, Any]) -> int:
     return abs(cards["BITPIX"]) // 8 * cards.get("GCOUNT", 1) * elements
 
 
-def table_hdu(fits: fitsio.FITS) -> fitsio.hdu.TableHDU | None:
-    """Return the first binary table of an open file, or None."""
-    return next((hdu for hdu in fits if isinstance(hdu, fitsio.hdu.TableHDU)), None)
-
-
-def read_fits_columns(
-    path: str, wanted: Sequence[str], rows: tuple[int, int] | None = None
-) -> dict[str, np.ndarray]:
+def read_fits_columns(path: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
     """Read columns of the first table of a local FITS file, whatever the case of their names.
 
     Args:
         path: local file, gzipped or not.
         wanted: names in lower case; those the file lacks are left out.
-        rows: half-open range of rows; all by default.
 
     Returns:
         lower-case name -> array in the machine's byte order; bytes become str without trailing blanks.
@@ -200,13 +192,12 @@ def read_fits_columns(
     """
     try:
         with fitsio.FITS(path) as fits:
-            hdu = table_hdu(fits)
+            hdu = next((hdu for hdu in fits if isinstance(hdu, fitsio.hdu.TableHDU)), None)
             if hdu is None:
                 raise FitsBroken(f"{path}: no binary table in it")
             there = {name.lower(): name for name in hdu.get_colnames()}
             names = [there[w] for w in wanted if w in there]
-            chosen = None if rows is None else np.arange(rows[0], min(rows[1], hdu.get_nrows()))
-            data = hdu.read(columns=names, rows=chosen) if names else np.empty(hdu.get_nrows(), dtype=[])
+            data = hdu.read(columns=names) if names else np.empty(hdu.get_nrows(), dtype=[])
     except OSError as error:
         raise FitsBroken(f"{path}: cannot be read as FITS: {error}") from error
     return {name.lower(): _native(data[name]) for name in names}

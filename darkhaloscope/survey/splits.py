@@ -76,11 +76,9 @@ def assign_splits(
     margin = _NEAR_EDGE * max(1.0, splits.nside / 64) * max(1.0, splits.guard_arcsec / 10.0)
     near = np.flatnonzero(np.minimum(np.minimum(dx, 1 - dx), np.minimum(dy, 1 - dy)) < margin)
     radius = splits.guard_arcsec / 3600.0 / np.cos(np.pi / _DIRECTIONS)
-    guarded = np.zeros(len(near), dtype=bool)
-    for angle in 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS:
-        around = sky_cell(*_offset(ra[near], dec[near], radius, angle), splits.nside)
-        other = around != cell[near]
-        guarded[other] |= cell_split(around[other], splits, seed) != split[near][other]
+    angles = 2 * np.pi * np.arange(_DIRECTIONS) / _DIRECTIONS
+    around = np.stack([sky_cell(*_offset(ra[near], dec[near], radius, a), splits.nside) for a in angles])
+    guarded = (cell_split(around.ravel(), splits, seed).reshape(around.shape) != split[near]).any(axis=0)
     split[near[guarded]] = GUARD
     return cell, split
 

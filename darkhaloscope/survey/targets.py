@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from darkhaloscope.experiment import Splits, Targets
 from darkhaloscope.records import BANDS
-from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_id, parse_names
-from darkhaloscope.survey.catalogue import Catalogue, host_id
+from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_id
+from darkhaloscope.survey.catalogue import Catalogue, host_id, text
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.extinction import extinction
 from darkhaloscope.survey.photometry import magnitude
+from darkhaloscope.survey.redshifts import host_redshifts
 from darkhaloscope.survey.splits import GUARD, assign_splits, sky_cell
 
 
@@ -96,16 +96,17 @@ def select_targets(
     bricks: BrickTable | None = None,
     brick_splits: Mapping[str, str] | None = None,
 ) -> Selection:
-    """Select the target galaxies of a catalogue, with their splits.
+    """Select the target galaxies of a catalogue, with their splits and redshifts.
 
-    Cuts, in this order: primary in its brick (BRICK_PRIMARY, or the position where the file has no such
-    column), TYPE is not PSF (nor DUP), fluxes in r, z and W1 above 0, exposures in every band, the brick
-    quality cuts, the variant's colour cuts on raw or dereddened magnitudes, duplicates, and the guard between
-    splits. The quality cuts use the brick's row where `bricks` is given, else the object's own EBV, PSFSIZE
-    and PSFDEPTH. mag_g is NaN where the g flux is not positive.
+    Cuts, in this order: on the sky, primary in its brick (BRICK_PRIMARY, or the position where the file has no
+    such column), TYPE is not PSF (nor DUP), fluxes in r, z and W1 above 0 and measured (FLUX_IVAR above 0),
+    exposures in every band, the brick quality cuts, the variant's colour cuts on raw or dereddened magnitudes,
+    and the guard between splits. The quality cuts use the brick's row where `bricks` is given, else the object's
+    own EBV, PSFSIZE and PSFDEPTH. mag_g is NaN where the g flux is not positive or not measured. Galaxies that
+    are there twice are still in it: they may be in two files (`duplicates.keep_unique`).
 
     Args:
-        catalogue: rows of one or more files.
+        catalogue: rows of one or more files, or a piece of one.
         targets: variant, kind of magnitudes, brick cuts.
         splits: how the sky is divided.
         seed: of the division.
@@ -120,136 +121,140 @@ def select_targets(
     """
     if splits.method == "region" and brick_splits is None:
         raise ValueError('splits.method is "region": give brick_splits, made by splits.region_splits')
-    c = _with_psf(catalogue, bricks)
-    mags = {b: magnitude(c[f"flux_{b}"]) for b in (*BANDS, "w1")}
-    dered = {b: m - extinction(c["ebv"], b) for b, m in mags.items()}
-    used = dered if targets.magnitudes == "dereddened" else mags
-    cuts = _row_cuts(c, targets, bricks)
-    cuts |= colour_cuts(used["r"], used["z"], used["w1"], VARIANTS[targets.variant])
+    rows = _Rows(catalogue, bricks)
     counts = {"rows": len(catalogue)}
-    kept = _apply(cuts, counts)
-    ids = host_id(c["release"][kept], c["brickid"][kept], c["objid"][kept])
-    unique = keep_unique(ids, c["ra"][kept], c["dec"][kept])
-    counts["duplicate"] = int(np.count_nonzero(~unique))
-    kept, ids = kept[unique], ids[unique]
-    cell, split = _splits(c, kept, splits, seed, brick_splits)
+    for cut in (_on_the_sky, _primary, _galaxy, _measured, _exposed, _good_quality, _red):
+        alive = np.ones(len(rows.left), dtype=bool)
+        for name, passed in cut(rows, targets).items():
+            counts[name] = int(np.count_nonzero(alive & ~passed))
+            alive &= passed
+        rows.left = rows.left[alive]
+    cell, split = _splits(rows, splits, seed, brick_splits)
     counts[GUARD] = int(np.count_nonzero(split == GUARD))
     counts["brick not in a region"] = int(np.count_nonzero(split == ""))
     final = (split != GUARD) & (split != "")
-    counts["targets"] = int(np.count_nonzero(final))
-    columns = {"host_id": ids, "sky_cell": cell, "region_split": split.astype(object)}
-    columns |= {k: c[k][kept] for k in ("ra", "dec", "ebv", *_psf_columns())}
-    columns |= {k: c[k][kept].astype(object) for k in ("brickname", "type", "psf_source")}
-    columns |= {f"mag_{b}": m[kept] for b, m in mags.items()}
-    columns |= {f"mag_dered_{b}": m[kept] for b, m in dered.items()}
-    nothing = np.full(len(kept), np.nan, np.float32)
-    columns |= {k: c[k][kept] if k in c else nothing for k in ("shape_r", "shape_e1", "shape_e2")}
-    return Selection({k: v[final] for k, v in columns.items()}, counts)
+    rows.left, cell, split = rows.left[final], cell[final], split[final]
+    counts["targets"] = len(rows.left)
+    return Selection({"sky_cell": cell, "region_split": split.astype(object), **_columns(rows)}, counts)
+
+
+class _Rows:
+    """The rows of a catalogue that are left after the cuts so far; each column is touched for these alone."""
+
+    def __init__(self, catalogue: Catalogue, bricks: BrickTable | None) -> None:
+        missing = [n for n in _psf_columns() if n in catalogue.absent]
+        if missing and bricks is None:
+            raise CatalogueError(
+                f"{catalogue.source}: no columns {', '.join(n.upper() for n in missing)} (DR8 has none); "
+                "give the release's survey-bricks table, whose PSF sizes are then used"
+            )
+        self.columns, self.bricks = catalogue.columns, bricks
+        self.psf_source = "brick_table" if missing else "catalogue"
+        self.left = np.arange(len(catalogue))
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if self.psf_source == "brick_table" and name in _psf_columns():
+            value = self.of_brick(name)
+            return np.where(value > 0, value, np.nan)
+        return self.columns[name][self.left]
+
+    def brick_index(self) -> np.ndarray:
+        """Return each row's row number in the brick table, -1 where its brick is not there."""
+        assert self.bricks is not None
+        return self.bricks.index_of_id(self["brickid"])
+
+    def of_brick(self, name: str) -> np.ndarray:
+        """Return a column of the brick table for each row, NaN where its brick is not there."""
+        assert self.bricks is not None
+        return np.append(self.bricks.columns[name].astype(np.float64), np.nan)[self.brick_index()]
+
+    def mag(self, band: str) -> np.ndarray:
+        """Return AB magnitudes as observed, NaN where the flux is not positive or has no inverse variance."""
+        return magnitude(np.where(self.has_flux(band), self[f"flux_{band}"], 0.0))
+
+    def has_flux(self, band: str) -> np.ndarray:
+        """Tell where the flux is above 0 and measured."""
+        measured = self[f"flux_ivar_{band}"] > 0 if f"flux_ivar_{band}" in self else True
+        return (self[f"flux_{band}"] > 0) & measured
+
+    def dered(self, band: str) -> np.ndarray:
+        """Return AB magnitudes corrected for Galactic extinction."""
+        return self.mag(band) - extinction(self["ebv"], band)
 
 
 def _psf_columns() -> list[str]:
     return [f"{kind}_{band}" for kind in ("psfsize", "psfdepth") for band in BANDS]
 
 
-def _with_psf(catalogue: Catalogue, bricks: BrickTable | None) -> dict[str, np.ndarray]:
-    """Return the columns, PSF sizes and depths from the brick table where the catalogue has no sizes."""
-    c = dict(catalogue.columns)
-    missing = [n for n in _psf_columns() if n in catalogue.absent]
-    if not missing:
-        return {**c, "psf_source": np.full(len(catalogue), "catalogue")}
-    if bricks is None:
-        raise CatalogueError(
-            f"{catalogue.source}: no columns {', '.join(n.upper() for n in missing)} (DR8 has none); "
-            "give the release's survey-bricks table, whose PSF sizes are then used"
-        )
-    index = _brick_index(c, bricks)
-    for name in _psf_columns():
-        value = bricks.columns[name][index].astype(np.float64) if len(bricks) else np.zeros(len(index))
-        c[name] = np.where((index >= 0) & (value > 0), value, np.nan)
-    return {**c, "psf_source": np.full(len(catalogue), "brick_table")}
+def _on_the_sky(rows: _Rows, targets: Targets) -> dict[str, np.ndarray]:
+    return {"position not on the sky": np.isfinite(rows["ra"]) & (np.abs(rows["dec"]) <= 90.0)}
 
 
-def _row_cuts(
-    c: Mapping[str, np.ndarray], targets: Targets, bricks: BrickTable | None
-) -> dict[str, np.ndarray]:
-    """Return the cuts that come before the colours, and the quality cuts, in order of application."""
-    present = np.ones(len(c["ra"]), dtype=bool)
-    for band in BANDS:
-        present &= (c[f"psfsize_{band}"] > 0) & (c[f"psfdepth_{band}"] > 0)
-        present &= c[f"nobs_{band}"] > 0 if f"nobs_{band}" in c else True
-    cuts = {
-        "not primary in its brick": c["brick_primary"] if "brick_primary" in c else _inside_brick(c),
-        "star (type PSF) or duplicate (DUP)": ~np.isin(c["type"], ("PSF", "DUP")),
-        "flux in r, z or W1 not positive": (c["flux_r"] > 0) & (c["flux_z"] > 0) & (c["flux_w1"] > 0),
-        "a band without exposures": present,
-    }
-    if bricks is None:
-        return cuts | quality_cuts(c["ebv"], c["psfsize_r"], c["psfdepth_r"], targets)
-    index = _brick_index(c, bricks)
-    b = bricks.columns
-    at = {k: b[k][index] if len(bricks) else np.zeros(len(index)) for k in ("ebv", "psfsize_r", "psfdepth_r")}
-    cuts["brick not in the brick table"] = index >= 0
-    return cuts | quality_cuts(at["ebv"], at["psfsize_r"], at["psfdepth_r"], targets)
-
-
-def _brick_index(c: Mapping[str, np.ndarray], bricks: BrickTable) -> np.ndarray:
-    """Return each row's row number in the brick table, looking names up once a brick."""
-    _, first, inverse = np.unique(c["brickid"], return_index=True, return_inverse=True)
-    return bricks.index(c["brickname"][first])[inverse]
-
-
-def _inside_brick(c: Mapping[str, np.ndarray]) -> np.ndarray:
+def _primary(rows: _Rows, targets: Targets) -> dict[str, np.ndarray]:
     """Tell which rows lie within their own brick's bounds: what BRICK_PRIMARY says where it is absent."""
-    _, first, inverse = np.unique(c["brickid"], return_index=True, return_inverse=True)
-    own = brick_id(*parse_names(c["brickname"][first]))[inverse]
-    return brick_id(*brick_at(c["ra"], c["dec"])) == own
+    if "brick_primary" in rows:
+        return {"not primary in its brick": rows["brick_primary"]}
+    return {"not primary in its brick": brick_id(*brick_at(rows["ra"], rows["dec"])) == rows["brickid"]}
 
 
-def _apply(cuts: Mapping[str, np.ndarray], counts: dict[str, int]) -> np.ndarray:
-    """Apply cuts in order; count what each takes of the rest; return the indices of the rows left."""
-    left = np.ones(counts["rows"], dtype=bool)
-    for name, passed in cuts.items():
-        counts[name] = int(np.count_nonzero(left & ~passed))
-        left &= passed
-    return np.flatnonzero(left)
+def _galaxy(rows: _Rows, targets: Targets) -> dict[str, np.ndarray]:
+    kind = rows["type"]
+    as_stored = [word.ljust(width) for word in ("PSF", "DUP") for width in (3, 4)]  # "PSF " in DR8
+    return {"star (type PSF) or duplicate (DUP)": ~np.isin(kind, np.array(as_stored, kind.dtype.kind))}
+
+
+def _measured(rows: _Rows, targets: Targets) -> dict[str, np.ndarray]:
+    passed = np.all([rows.has_flux(band) for band in ("r", "z", "w1")], axis=0)
+    return {"flux in r, z or W1 not positive or not measured": passed}
+
+
+def _exposed(rows: _Rows, targets: Targets) -> dict[str, np.ndarray]:
+    present = np.ones(len(rows.left), dtype=bool)
+    for band in BANDS:
+        present &= (rows[f"psfsize_{band}"] > 0) & (rows[f"psfdepth_{band}"] > 0)
+        present &= rows[f"nobs_{band}"] > 0 if f"nobs_{band}" in rows else True
+    return {"a band without exposures": present}
+
+
+def _good_quality(rows: _Rows, targets: Targets) -> dict[str, np.ndarray]:
+    if rows.bricks is None:
+        return quality_cuts(rows["ebv"], rows["psfsize_r"], rows["psfdepth_r"], targets)
+    ebv, psfsize_r, psfdepth_r = (rows.of_brick(name) for name in ("ebv", "psfsize_r", "psfdepth_r"))
+    there = {"brick not in the brick table": rows.brick_index() >= 0}
+    return there | quality_cuts(ebv, psfsize_r, psfdepth_r, targets)
+
+
+def _red(rows: _Rows, targets: Targets) -> dict[str, np.ndarray]:
+    mag = rows.dered if targets.magnitudes == "dereddened" else rows.mag
+    return colour_cuts(mag("r"), mag("z"), mag("w1"), VARIANTS[targets.variant])
+
+
+def _columns(rows: _Rows) -> dict[str, np.ndarray]:
+    """Return the columns of `records.TARGETS`, but for the splits, of the rows left."""
+    n = len(rows.left)
+    ids = host_id(*(rows[name] for name in ("release", "brickid", "objid")))
+    columns = {"host_id": ids, "psf_source": np.full(n, rows.psf_source, object)}
+    columns |= {name: rows[name] for name in ("ra", "dec", "ebv", *_psf_columns())}
+    columns |= {name: text(rows[name]).astype(object) for name in ("brickname", "type")}
+    dered = {band: rows.dered(band) for band in (*BANDS, "w1")}
+    columns |= {f"mag_{band}": rows.mag(band) for band in dered}
+    columns |= {f"mag_dered_{band}": values for band, values in dered.items()}
+    shapes = ("shape_r", "shape_e1", "shape_e2")
+    columns |= {name: np.full(n, np.nan, np.float32) for name in shapes if name not in rows}
+    columns |= {name: rows[name] for name in shapes if name in rows}
+    catalogued = {name: rows[name] for name in ("z_spec", "z_phot") if name in rows}
+    columns["z_host"], columns["z_host_source"] = host_redshifts(ids, dered, catalogued)
+    return columns
 
 
 def _splits(
-    c: Mapping[str, np.ndarray],
-    kept: np.ndarray,
-    splits: Splits,
-    seed: int,
-    brick_splits: Mapping[str, str] | None,
+    rows: _Rows, splits: Splits, seed: int, brick_splits: Mapping[str, str] | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    ra, dec = c["ra"][kept], c["dec"][kept]
+    ra, dec = rows["ra"], rows["dec"]
     if splits.method == "healpix" or brick_splits is None:
         return assign_splits(ra, dec, splits, seed)
-    split = np.array([brick_splits.get(str(name), "") for name in c["brickname"][kept]], dtype="U5")
+    split = np.array([brick_splits.get(name, "") for name in text(rows["brickname"]).tolist()], dtype="U5")
     return sky_cell(ra, dec, splits.nside), split
-
-
-def keep_unique(ids: np.ndarray, ra: np.ndarray, dec: np.ndarray, radius_arcsec: float = 1.0) -> np.ndarray:
-    """Tell which rows to keep so that no galaxy is there twice.
-
-    Dropped are repeats of an id and, of two objects of different bricks or releases within `radius_arcsec`
-    (the overlap of bricks, or of the northern and southern surveys), the one with the larger id.
-
-    Args:
-        ids: (n,) host_id.
-        ra, dec: (n,) deg.
-
-    Returns:
-        (n,) bool.
-    """
-    keep = np.zeros(len(ids), dtype=bool)
-    keep[np.unique(ids, return_index=True)[1]] = True
-    index = np.flatnonzero(keep)
-    a, d = np.radians(ra[index]), np.radians(dec[index])
-    xyz = np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
-    if len(index) < 2:
-        return keep
-    chord = 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
-    pairs = index[cKDTree(xyz).query_pairs(chord, output_type="ndarray")]
-    pairs = pairs[ids[pairs[:, 0]] >> 16 != ids[pairs[:, 1]] >> 16]
-    keep[np.where(ids[pairs[:, 0]] > ids[pairs[:, 1]], pairs[:, 0], pairs[:, 1])] = False
-    return keep

@@ -37,6 +37,8 @@ def target_table(n=40, first=1, **replace) -> pa.RecordBatch:
         "shape_e1": np.full(n, 0.1),
         "shape_e2": np.full(n, 0.0),
         "psf_source": ["catalogue"] * n,
+        "z_host": np.linspace(0.3, 0.7, n),
+        "z_host_source": ["photometric"] * n,
     }
     for i, band in enumerate("grz"):
         columns[f"mag_{band}"] = 21.0 - i + rng.uniform(0, 0.5, n)

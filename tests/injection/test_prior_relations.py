@@ -1,7 +1,5 @@
 """The relations that the prior draws from: against their papers, astropy, and real galaxies."""
 
-import csv
-
 import numpy as np
 import pytest
 from astropy.cosmology import FlatLambdaCDM
@@ -15,8 +13,8 @@ from darkhaloscope.injection.cosmology import (
     einstein_radius,
 )
 from darkhaloscope.injection.reference import TYPES, galaxy_colours
-from darkhaloscope.survey.extinction import extinction
 from darkhaloscope.survey.photometry import magnitude
+from darkhaloscope.survey.redshifts import redshift_of_colours
 from darkhaloscope.survey.wcs import TanWcs
 
 ASTROPY = FlatLambdaCDM(H0=70, Om0=0.3, Tcmb0=0)
@@ -66,26 +64,6 @@ def test_the_k_correction_is_bandwidth_alone_where_one_band_becomes_the_other():
     found = host_mass.absolute_r(np.array([19.0]), np.array([0.44]))[0]
     expected = 19.0 - ASTROPY.distmod(0.44).value + 2.5 * np.log10(1.44) + faded
     assert found == pytest.approx(expected, abs=0.05)
-
-
-def test_a_galaxy_on_the_red_sequence_gets_its_redshift_back():
-    line = host_mass.red_sequence()
-    at = np.searchsorted(host_mass.HOST_REDSHIFTS, [0.25, 0.45, 0.65, 0.8])
-    g_r, r_z = line["g_r"][at], line["r_z"][at]
-    found = host_mass.redshift_of_colours(g_r, r_z, np.full(4, 0.5))
-    np.testing.assert_allclose(found, [0.25, 0.45, 0.65, 0.8], atol=0.02)
-    without_g = host_mass.redshift_of_colours(np.full(4, np.nan), r_z, np.full(4, 0.5))
-    np.testing.assert_allclose(without_g, [0.25, 0.45, 0.65, 0.8], atol=0.07)
-    assert np.isnan(host_mass.redshift_of_colours(g_r, np.full(4, np.nan), np.full(4, 0.5))).all()
-    spread = host_mass.redshift_of_colours(np.full(N, g_r[1]), np.full(N, r_z[1]), U[:, 0])
-    assert 0.01 < spread.std() < 0.05
-
-
-def test_an_absurd_colour_does_not_outvote_the_other():
-    line = host_mass.red_sequence()
-    at = np.searchsorted(host_mass.HOST_REDSHIFTS, 0.65)
-    found = host_mass.redshift_of_colours(np.array([-9.0]), line["r_z"][at : at + 1], np.array([0.5]))
-    assert found[0] == pytest.approx(0.65, abs=0.07)
 
 
 @pytest.mark.parametrize(
@@ -186,30 +164,13 @@ def test_sizes_shapes_and_profiles_follow_their_relations():
 
 
 @pytest.mark.real
-def test_redshifts_of_real_lens_galaxies_are_found_from_their_colours(real_data):
-    rows = []
-    for name in ("training", "new"):
-        with (real_data / f"catalogs/stein2022_{name}_lenses.tsv").open() as file:
-            rows += list(csv.DictReader(file, delimiter="\t"))
-    columns = {n: np.array([float(r[n]) for r in rows]) for n in ("mag_g", "mag_r", "mag_z", "ebv", "z_spec")}
-    g, r, z = (columns[f"mag_{b}"] - extinction(columns["ebv"], b) for b in "grz")
-    truth = columns["z_spec"]
-    use = (truth > 0.1) & (truth < 1) & np.isfinite(g + r + z) & (r - z > 0.4) & (z < 20.4)
-    assert use.sum() > 500
-    found = host_mass.redshift_of_colours((g - r)[use], (r - z)[use], np.full(use.sum(), 0.5))
-    offset = found - truth[use]
-    assert abs(np.median(offset)) < 0.015 and robust(offset) < 0.03
-    assert (np.abs(offset) > 0.1).mean() < 0.12
-
-
-@pytest.mark.real
 def test_real_luminous_red_galaxies_have_the_dispersions_they_are_given(real_data):
     data = np.load(real_data / "real/des_lrg/des_lrg_grz.npz")
     y, x = np.mgrid[:91, :91] - 45
     sky = np.median(data["image"][:, :, np.hypot(x, y) > 38], axis=2)
     flux = (data["image"] - sky[:, :, None, None])[:, :, np.hypot(x, y) < 15].sum(axis=2)
     g, r, z = magnitude(flux).T
-    redshift = host_mass.redshift_of_colours(g - r, r - z, np.full(len(g), 0.5))
+    redshift = redshift_of_colours(g - r, r - z, np.full(len(g), 0.5))
     found = host_mass.log_velocity_dispersion(host_mass.absolute_r(z, redshift))
     offset = np.log10(data["sigma_v_km_s"]) - found
     assert abs(np.median(offset)) < 0.03 and robust(offset) < 0.1

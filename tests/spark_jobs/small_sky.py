@@ -58,6 +58,7 @@ def _write_sweep(base: Path, names: list[str]) -> None:
     rows["TYPE"], rows["EBV"] = "DEV", 0.03
     for band, flux in (("G", 3.0), ("R", 12.0), ("Z", 25.0), ("W1", 80.0)):
         rows[f"FLUX_{band}"] = flux * rng.uniform(0.8, 1.3, len(rows))
+        rows[f"FLUX_IVAR_{band}"] = 400.0
     for band in "GRZ":
         rows[f"NOBS_{band}"], rows[f"PSFSIZE_{band}"], rows[f"PSFDEPTH_{band}"] = 3, 1.3, DEPTH_IVAR
     rows["SHAPE_R"] = 1.0

@@ -11,6 +11,7 @@ from pathlib import Path
 import fitsio
 import numpy as np
 
+from darkhaloscope.survey import bricks, photometry
 from darkhaloscope.survey.bricks import brick_centre, parse_names
 from darkhaloscope.survey.coadds import file_path
 
@@ -64,8 +65,30 @@ SWEEP_TYPES = [
     ("DEC", "f8"), ("EBV", "f4"), ("FLUX_G", "f4"), ("FLUX_R", "f4"), ("FLUX_Z", "f4"), ("FLUX_W1", "f4"),
     ("NOBS_G", "i2"), ("NOBS_R", "i2"), ("NOBS_Z", "i2"), ("PSFSIZE_G", "f4"), ("PSFSIZE_R", "f4"),
     ("PSFSIZE_Z", "f4"), ("PSFDEPTH_G", "f4"), ("PSFDEPTH_R", "f4"), ("PSFDEPTH_Z", "f4"),
-    ("SHAPE_R", "f4"), ("SHAPE_E1", "f4"), ("SHAPE_E2", "f4"),
+    ("SHAPE_R", "f4"), ("SHAPE_E1", "f4"), ("SHAPE_E2", "f4"), ("FLUX_IVAR_G", "f4"), ("FLUX_IVAR_R", "f4"),
+    ("FLUX_IVAR_Z", "f4"), ("FLUX_IVAR_W1", "f4"),
 ]  # fmt: skip
+
+
+def galaxies(n=1, mag_z=20.0, rz=0.45, zw1=1.0, ra=None, dec=None, **changes):
+    """Rows of a sweep, each a galaxy that passes v3; `changes` set whole columns."""
+    rows = np.zeros(n, dtype=SWEEP_TYPES)
+    ra = 150.1 + 0.001 * np.arange(n) if ra is None else np.atleast_1d(ra)
+    dec = np.full(n, 2.1) if dec is None else np.atleast_1d(dec)
+    row, column = bricks.brick_at(ra, dec)
+    values = {
+        "RELEASE": 10000, "BRICKID": bricks.brick_id(row, column),
+        "BRICKNAME": bricks.names_at(ra, dec).astype("S8"),
+        "OBJID": np.arange(n), "TYPE": b"SER", "RA": ra, "DEC": dec, "EBV": 0.05, "SHAPE_R": 0.8,
+        "FLUX_G": photometry.flux(mag_z + rz + 1.2), "FLUX_R": photometry.flux(mag_z + rz),
+        "FLUX_Z": photometry.flux(mag_z), "FLUX_W1": photometry.flux(mag_z - zw1),
+        **{f"FLUX_IVAR_{b}": 400.0 for b in ("G", "R", "Z", "W1")},
+        **{f"NOBS_{b}": 3 for b in "GRZ"}, **{f"PSFSIZE_{b}": 1.2 for b in "GRZ"},
+        **{f"PSFDEPTH_{b}": (5 / photometry.flux(24.5)) ** 2 for b in "GRZ"}, **changes,
+    }  # fmt: skip
+    for key, value in values.items():
+        rows[key] = value
+    return rows
 
 
 class Server:

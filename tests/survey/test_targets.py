@@ -1,39 +1,25 @@
 import fitsio
 import numpy as np
 import pytest
-from survey_testing import SWEEP_TYPES
+from dr10_sweep import memory_of_selecting, write_sweep
+from survey_testing import SWEEP_TYPES, galaxies
 
 from darkhaloscope.experiment import Splits, Targets
 from darkhaloscope.records import TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.survey import bricks, photometry
 from darkhaloscope.survey.bricks import BrickTable
-from darkhaloscope.survey.catalogue import host_id, read_catalogue, read_chunks
+from darkhaloscope.survey.catalogue import host_id, read_catalogue, read_chunks, text
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.extinction import COEFFICIENTS
-from darkhaloscope.survey.targets import VARIANTS, good_bricks, keep_unique, select_targets
+from darkhaloscope.survey.targets import VARIANTS, good_bricks, select_targets
 
 SPLITS = Splits()
 
 
-def _rows(n=1, mag_z=20.0, rz=0.45, zw1=1.0, ra=None, dec=None, **changes):
-    """Rows of a sweep, each a galaxy that passes v3; `changes` set whole columns."""
-    rows = np.zeros(n, dtype=SWEEP_TYPES)
-    ra = 150.1 + 0.001 * np.arange(n) if ra is None else np.atleast_1d(ra)
-    dec = np.full(n, 2.1) if dec is None else np.atleast_1d(dec)
-    row, column = bricks.brick_at(ra, dec)
-    values = {
-        "RELEASE": 10000, "BRICKID": bricks.brick_id(row, column),
-        "BRICKNAME": bricks.names_at(ra, dec).astype("S8"),
-        "OBJID": np.arange(n), "TYPE": b"SER", "RA": ra, "DEC": dec, "EBV": 0.05, "SHAPE_R": 0.8,
-        "FLUX_G": photometry.flux(mag_z + rz + 1.2), "FLUX_R": photometry.flux(mag_z + rz),
-        "FLUX_Z": photometry.flux(mag_z), "FLUX_W1": photometry.flux(mag_z - zw1),
-        **{f"NOBS_{b}": 3 for b in "GRZ"}, **{f"PSFSIZE_{b}": 1.2 for b in "GRZ"},
-        **{f"PSFDEPTH_{b}": (5 / photometry.flux(24.5)) ** 2 for b in "GRZ"}, **changes,
-    }  # fmt: skip
-    for key, value in values.items():
-        rows[key] = value
-    return rows
+def _centres(names):
+    ra, dec = bricks.brick_centre(*bricks.parse_names(names))
+    return {"brickname": names, "ra": ra, "dec": dec}
 
 
 @pytest.fixture
@@ -57,7 +43,7 @@ def _select(catalogue, splits=SPLITS, **kwargs):
 
 
 def test_a_selection_is_a_targets_table_with_units_as_named(sweep):
-    selection = _select(sweep(_rows(50)))
+    selection = _select(sweep(galaxies(50)))
     batch = to_batch(TARGETS, selection.columns)
     row = batch.slice(0, 1).to_pylist()[0]
     assert row["mag_z"] == pytest.approx(20.0, abs=1e-4)
@@ -67,7 +53,7 @@ def test_a_selection_is_a_targets_table_with_units_as_named(sweep):
     assert row["psfsize_z"] == pytest.approx(1.2)
     assert row["psf_source"] == "catalogue" and row["type"] == "SER"
     assert row["shape_r"] == pytest.approx(0.8) and row["region_split"] in ("train", "val", "test")
-    assert row["host_id"] == 10000 << 40 | int(_rows()["BRICKID"][0]) << 16
+    assert row["host_id"] == 10000 << 40 | int(galaxies()["BRICKID"][0]) << 16
     assert row["brickname"] == "1501p020"
 
 
@@ -84,7 +70,7 @@ def test_each_colour_cut_lies_where_the_variant_says(sweep, variant, name, key, 
     cuts = VARIANTS[variant]
     well = {"mag_z": cuts.z_max - 0.1, "rz": cuts.rz_min + 0.1, "zw1": cuts.zw1_min + 0.1}
     for step, passes in ((0.002, True), (-0.002, False)):
-        rows = _rows(**{**well, key: getattr(cuts, limit) + sign * step})
+        rows = galaxies(**{**well, key: getattr(cuts, limit) + sign * step})
         counts = _select(sweep(rows), variant=variant).counts
         assert counts["targets"] == passes and counts[name] == (not passes)
 
@@ -103,10 +89,10 @@ def test_the_variants_are_the_seeds():
 def test_dereddening_shifts_the_cuts_by_the_extinction(sweep):
     ebv = 0.1
     shift = ebv * COEFFICIENTS["z"]
-    catalogue = sweep(_rows(3, mag_z=20.4 + shift * np.array([0.5, 1.1, -0.1]), rz=0.6, EBV=ebv))
+    catalogue = sweep(galaxies(3, mag_z=20.4 + shift * np.array([0.5, 1.1, -0.1]), rz=0.6, EBV=ebv))
     assert _select(catalogue, magnitudes="raw").counts["targets"] == 1
     assert _select(catalogue, magnitudes="dereddened").counts["targets"] == 2
-    reddened = sweep(_rows(rz=0.4 + ebv * (COEFFICIENTS["r"] - COEFFICIENTS["z"]) - 0.01, EBV=ebv))
+    reddened = sweep(galaxies(rz=0.4 + ebv * (COEFFICIENTS["r"] - COEFFICIENTS["z"]) - 0.01, EBV=ebv))
     assert _select(reddened, magnitudes="raw").counts["targets"] == 1
     assert _select(reddened, magnitudes="dereddened").counts["r - z too blue"] == 1
 
@@ -114,9 +100,15 @@ def test_dereddening_shifts_the_cuts_by_the_extinction(sweep):
 REJECTED = [
     ({"TYPE": b"PSF"}, "star (type PSF) or duplicate (DUP)"),
     ({"TYPE": b"DUP"}, "star (type PSF) or duplicate (DUP)"),
-    ({"FLUX_R": 0.0}, "flux in r, z or W1 not positive"),
-    ({"FLUX_Z": -1.0}, "flux in r, z or W1 not positive"),
-    ({"FLUX_W1": np.nan}, "flux in r, z or W1 not positive"),
+    ({"FLUX_R": 0.0}, "flux in r, z or W1 not positive or not measured"),
+    ({"FLUX_Z": -1.0}, "flux in r, z or W1 not positive or not measured"),
+    ({"FLUX_W1": np.nan}, "flux in r, z or W1 not positive or not measured"),
+    ({"FLUX_IVAR_R": 0.0}, "flux in r, z or W1 not positive or not measured"),
+    ({"FLUX_IVAR_W1": 0.0}, "flux in r, z or W1 not positive or not measured"),
+    ({"RA": np.nan}, "position not on the sky"),
+    ({"DEC": 90.5}, "position not on the sky"),
+    ({"PSFDEPTH_R": np.nan}, "a band without exposures"),
+    ({"EBV": np.nan}, "ebv too high"),
     ({"NOBS_G": 0}, "a band without exposures"),
     ({"PSFSIZE_Z": 0.0}, "a band without exposures"),
     ({"PSFDEPTH_G": 0.0}, "a band without exposures"),
@@ -128,20 +120,20 @@ REJECTED = [
 
 @pytest.mark.parametrize("change,reason", REJECTED)
 def test_a_galaxy_left_out_is_counted_under_its_reason(sweep, change, reason):
-    counts = _select(sweep(_rows(2, **{k: [v, _rows()[k][0]] for k, v in change.items()}))).counts
+    counts = _select(sweep(galaxies(2, **{k: [v, galaxies()[k][0]] for k, v in change.items()}))).counts
     assert counts[reason] == 1 and counts["targets"] == 1
 
 
 def test_a_depth_in_inverse_variance_is_not_cut_as_if_it_were_a_magnitude(sweep):
     shallow = (5 / photometry.flux(23.0)) ** 2  # 40: greater than 23.6, but a magnitude of 23.0
     assert shallow > 23.6
-    assert _select(sweep(_rows(PSFDEPTH_R=shallow))).counts["psfdepth_r too shallow"] == 1
+    assert _select(sweep(galaxies(PSFDEPTH_R=shallow))).counts["psfdepth_r too shallow"] == 1
 
 
 def test_the_brick_tables_quality_decides_where_it_is_given(sweep):
-    catalogue = sweep(_rows(2, ra=[150.1, 150.4], PSFSIZE_R=9.0, EBV=0.05))
+    catalogue = sweep(galaxies(2, ra=[150.1, 150.4], PSFSIZE_R=9.0, EBV=0.05))
     names = catalogue.columns["brickname"]
-    table = BrickTable({"brickname": names, "ebv": np.array([0.01, 0.2]), "psfsize_r": np.array([1.2, 1.2]),
+    table = BrickTable({**_centres(names), "ebv": np.array([0.01, 0.2]), "psfsize_r": np.array([1.2, 1.2]),
                         "psfdepth_r": np.array([24.0, 24.0])})  # fmt: skip
     selection = _select(catalogue, bricks=table)
     assert selection.counts["ebv too high"] == 1 and selection.columns["brickname"].tolist() == [names[0]]
@@ -150,12 +142,86 @@ def test_the_brick_tables_quality_decides_where_it_is_given(sweep):
     assert _select(catalogue, bricks=alone).counts["brick not in the brick table"] == 1
 
 
+def test_a_g_flux_that_is_negative_or_not_measured_costs_its_magnitude_not_the_galaxy(sweep):
+    selection = _select(sweep(galaxies(3, FLUX_G=[-0.1, 3.0, 3.0], FLUX_IVAR_G=[400.0, 0.0, 400.0])))
+    assert np.isnan(selection.columns["mag_g"]).tolist() == [True, True, False]
+    assert np.isfinite(selection.columns["z_host"]).all()
+
+
+@pytest.mark.parametrize("as_text", [True, False])
+def test_brick_names_and_types_may_be_bytes_or_text(sweep, as_text):
+    catalogue = sweep(galaxies(3, TYPE=[b"SER", b"PSF", b"REX"]))
+    for name, width in (("brickname", 8), ("type", 4)):
+        padded = np.char.ljust(catalogue.columns[name], width)
+        catalogue.columns[name] = padded if as_text else padded.astype(f"S{width}")
+    found = _select(catalogue, Splits(method="region"), brick_splits={"1501p020": "val"})
+    assert found.columns["type"].tolist() == ["SER", "REX"]
+    assert found.columns["brickname"].tolist() == ["1501p020"] * 2
+    assert found.columns["region_split"].tolist() == ["val"] * 2
+
+
+LAYOUTS = {
+    "DR8": {"without": ("PSFSIZE_G", "PSFSIZE_R", "PSFSIZE_Z", "SHAPE_R", "SHAPE_E1", "SHAPE_E2")},
+    "DR9": {"type": "S3"},
+    "DR10": {
+        "type": "S3",
+        "more": [("FLUX_I", "f4"), ("NOBS_I", "i2"), ("MASKBITS", "i4"), ("DCHISQ", "f4", (5,))],
+    },
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_sweeps_of_every_release_give_the_same_galaxies(tmp_path, layout):
+    plan = LAYOUTS[layout]
+    rows = galaxies(20)
+    kinds = [t if t[0] != "TYPE" else ("TYPE", plan.get("type", "S4")) for t in SWEEP_TYPES]
+    kinds = plan.get("more", []) + [t for t in kinds if t[0] not in plan.get("without", ())]
+    made = np.zeros(20, kinds)
+    for name in set(made.dtype.names) & set(rows.dtype.names):
+        made[name] = rows[name]
+    if layout == "DR8":
+        made["TYPE"] = b"DEV "
+    fitsio.write(str(tmp_path / "sweep-150p000-160p005.fits"), made)
+    names = np.unique(rows["BRICKNAME"]).astype(str)
+    table = {
+        f"{k}_{b}": np.full(len(names), v) for k, v in (("psfsize", 1.2), ("psfdepth", 24.5)) for b in "grz"
+    }
+    table |= _centres(names) | {"ebv": np.full(len(names), 0.03)}
+    found = _select(read_catalogue(str(tmp_path / "sweep-150p000-160p005.fits")), bricks=BrickTable(table))
+    assert found.counts["targets"] == 20
+    assert (
+        found.columns["host_id"].tolist()
+        == host_id(*(rows[k] for k in ("RELEASE", "BRICKID", "OBJID"))).tolist()
+    )
+    assert set(found.columns["psf_source"]) == {"brick_table" if layout == "DR8" else "catalogue"}
+    assert set(found.columns["type"]) == {"DEV" if layout == "DR8" else "SER"}
+
+
+def test_galaxies_at_the_seam_and_at_the_poles_are_in_their_bricks(sweep):
+    ra, dec = [359.9999, 0.0, 0.0001, 123.0, 321.0], [0.01, 0.01, 0.01, 89.99, -90.0]
+    selection = _select(sweep(galaxies(5, ra=ra, dec=dec)))
+    assert selection.counts["not primary in its brick"] == 0 and selection.counts["targets"] == 5
+    assert selection.columns["brickname"].tolist() == [
+        "3598p000",
+        "0001p000",
+        "0001p000",
+        "1800p900",
+        "1800m900",
+    ]
+
+
+def test_a_selection_so_tight_that_nothing_passes_is_an_empty_table(sweep):
+    selection = _select(sweep(galaxies(50)), min_psfdepth_r=99.0)
+    assert len(to_batch(TARGETS, selection.columns)) == 0
+    assert selection.counts["psfdepth_r too shallow"] == 50
+
+
 DR8_LACKS = ("PSFSIZE_G", "PSFSIZE_R", "PSFSIZE_Z", "SHAPE_R", "SHAPE_E1", "SHAPE_E2")
 
 
 def test_a_catalogue_without_psfsize_takes_it_from_the_brick_table_and_says_so(sweep):
     catalogue = sweep(
-        _rows(2, ra=[150.1, 150.4]),
+        galaxies(2, ra=[150.1, 150.4]),
         without=("PSFSIZE_G", "PSFSIZE_R", "PSFSIZE_Z", "SHAPE_R", "SHAPE_E1", "SHAPE_E2"),
     )
     assert {"psfsize_g", "psfsize_r", "psfsize_z", "shape_r"} <= set(catalogue.absent)
@@ -166,7 +232,7 @@ def test_a_catalogue_without_psfsize_takes_it_from_the_brick_table_and_says_so(s
     sizes = {f"psfsize_{b}": np.array([1.3, 1.3 * (b != "g")], np.float32) for b in "grz"}
     depths = {f"psfdepth_{b}": np.array([24.2, 24.2 * (b != "g")], np.float32) for b in "grz"}
     table = BrickTable(
-        {"brickname": catalogue.columns["brickname"], "ebv": np.full(2, 0.01), **sizes, **depths}
+        {**_centres(catalogue.columns["brickname"]), "ebv": np.full(2, 0.01), **sizes, **depths}
     )
     selection = _select(catalogue, bricks=table)
     assert selection.counts["a band without exposures"] == 1, "the second brick has no g"
@@ -190,7 +256,7 @@ def test_good_bricks_have_every_band_and_pass_the_cuts():
 
 @pytest.mark.parametrize("with_column", [True, False])
 def test_objects_of_a_bricks_margin_are_left_to_the_brick_they_are_primary_in(sweep, with_column):
-    rows = _rows(2, ra=[150.1, 150.4])
+    rows = galaxies(2, ra=[150.1, 150.4])
     rows["BRICKNAME"], rows["BRICKID"] = (
         rows["BRICKNAME"][0],
         rows["BRICKID"][0],
@@ -202,17 +268,9 @@ def test_objects_of_a_bricks_margin_are_left_to_the_brick_they_are_primary_in(sw
     assert selection.counts["not primary in its brick"] == 1 and selection.columns["ra"].tolist() == [150.1]
 
 
-def test_a_galaxy_that_is_there_twice_is_kept_once():
-    ids = np.array([5 << 16, 7 << 16 | 1, 5 << 16, 7 << 16 | 2, 9 << 16])
-    ra = np.array([0.0, 0.1 / 3600, 0.0, 0.2 / 3600, 359.9999])
-    assert keep_unique(ids, ra, np.zeros(5)).tolist() == [True, False, False, False, False]
-    assert keep_unique(ids[1::2], ra[1::2], np.zeros(2)).all(), "neighbours in one brick are two galaxies"
-    assert keep_unique(ids[:1], ra[:1], np.zeros(1)).all() and not len(keep_unique(*[np.empty(0, int)] * 3))
-
-
 def test_no_target_is_in_the_guard_or_in_two_splits(sweep):
     rng = np.random.default_rng(1)
-    rows = _rows(3000, ra=rng.uniform(150, 160, 3000), dec=rng.uniform(0, 5, 3000))
+    rows = galaxies(3000, ra=rng.uniform(150, 160, 3000), dec=rng.uniform(0, 5, 3000))
     selection = _select(sweep(rows), Splits(train=0.5, val=0.25, test=0.25, guard_arcsec=60.0))
     assert selection.counts["guard"] > 50 and set(selection.columns["region_split"]) == {
         "train",
@@ -226,7 +284,7 @@ def test_no_target_is_in_the_guard_or_in_two_splits(sweep):
 
 
 def test_the_seeds_region_split_takes_whole_bricks_and_counts_the_rest(sweep):
-    catalogue = sweep(_rows(3, ra=[150.1, 150.12, 150.4]))
+    catalogue = sweep(galaxies(3, ra=[150.1, 150.12, 150.4]))
     name = str(catalogue.columns["brickname"][0])
     by_region = Splits(method="region")
     selection = _select(catalogue, by_region, brick_splits={name: "val"})
@@ -234,22 +292,29 @@ def test_the_seeds_region_split_takes_whole_bricks_and_counts_the_rest(sweep):
     assert selection.counts["brick not in a region"] == 1 and len(to_batch(TARGETS, selection.columns)) == 2
     with pytest.raises(ValueError, match="give brick_splits"):
         _select(catalogue, by_region)
+    empty = _select(catalogue, by_region, brick_splits={})
+    assert empty.counts["brick not in a region"] == 3 and len(to_batch(TARGETS, empty.columns)) == 0
 
 
 def test_missing_columns_are_all_named(sweep):
     with pytest.raises(CatalogueError, match=r"160p005.fits: no columns EBV, FLUX_W1; expected"):
-        sweep(_rows(), without=("EBV", "FLUX_W1"))
+        sweep(galaxies(), without=("EBV", "FLUX_W1"))
 
 
-def test_a_sweep_read_in_pieces_gives_the_same_rows(tmp_path):
+def test_a_sweep_read_in_pieces_gives_the_samegalaxies(tmp_path):
     path = str(tmp_path / "sweep.fits")
-    fitsio.write(path, _rows(25))
+    fitsio.write(path, galaxies(25))
     pieces = list(read_chunks(path, 10))
     assert [len(p) for p in pieces] == [10, 10, 5]
     whole = read_catalogue(path)
-    assert all(
-        np.array_equal(np.concatenate([p.columns[k] for p in pieces]), v) for k, v in whole.columns.items()
-    )
+    for name, values in whole.columns.items():
+        joined = np.concatenate([p.columns[name] for p in pieces])
+        assert np.array_equal(text(joined) if values.dtype.kind == "U" else joined, values), name
+    found = [select_targets(p, Targets(), SPLITS, 42).columns for p in pieces]
+    for name, values in _select(whole).columns.items():
+        assert np.array_equal(
+            np.concatenate([f[name] for f in found]), values, equal_nan=values.dtype != object
+        )
 
 
 def test_an_empty_sweep_has_no_targets(tmp_path):
@@ -261,7 +326,7 @@ def test_an_empty_sweep_has_no_targets(tmp_path):
 
 def test_a_broken_catalogue_says_what_is_wrong(tmp_path):
     path = tmp_path / "sweep.fits"
-    fitsio.write(str(path), _rows(500))
+    fitsio.write(str(path), galaxies(500))
     path.write_bytes(path.read_bytes()[:30_000])
     with pytest.raises(
         CatalogueError, match=r"sweep.fits: catalogue has 30,000 bytes, header.* truncated; fetch"
@@ -283,3 +348,10 @@ def test_host_ids_are_unique_and_refuse_what_does_not_fit():
     assert len(set(host_id(release.ravel(), brick.ravel(), obj.ravel()).tolist())) == 8
     with pytest.raises(CatalogueError, match=r"OBJID between 0 and 65536; host_id has room for 0 to 65535"):
         host_id(np.array([1, 1]), np.array([1, 1]), np.array([0, 65536]))
+
+
+@pytest.mark.slow
+def test_a_sweep_of_a_million_rows_is_cut_in_bounded_memory(tmp_path):
+    used = memory_of_selecting(write_sweep(tmp_path / "sweep-150p000-160p005.fits", 1_000_000))
+    assert used["file_mib"] > 450
+    assert used["peak_mib"] - used["before_mib"] < 150, used

@@ -1,13 +1,10 @@
-"""Published facts that the natural prior rests on, as small tables.
+"""Published facts that the natural prior rests on, as a small table.
 
 - ``galaxy_colours.csv``: colours of redshifted galaxy spectra through DECam's filters (AB mag), and ``k_r``, the
   observed r less distance modulus less rest-frame r (AB). Spectra: the templates of BPZ, made from Coleman, Wu
   & Weedman (1980, ApJS 43, 393) and Kinney et al. (1996, ApJ 467, 38), recalibrated by Benitez et al. (2004,
   ApJS 150, 1), with the young population of Coe et al. (2006, AJ 132, 926); filters: Abbott et al. (2018, ApJS
   239, 18); intergalactic hydrogen: Madau (1995, ApJ 441, 18).
-- ``lrg_colours.csv``: median colours, outside the Galaxy, of the lens galaxies and candidates of Stein et al. (2022,
-  ApJ 932, 107; DECam magnitudes) that have a spectroscopic redshift, in bins of redshift, with their robust
-  scatter. They are lenses: arcs make some bluer.
 
 Rebuilt by ``build.py``.
 """
@@ -42,13 +39,6 @@ def galaxy_colours() -> dict[str, np.ndarray]:
         for name in ("g_r", "r_i", "r_z", "k_r")
     }
     return table | {"redshift": redshift}
-
-
-@lru_cache(maxsize=1)
-def lrg_colours() -> dict[str, np.ndarray]:
-    """Return the columns of lrg_colours.csv, by increasing redshift."""
-    rows = _rows("lrg_colours.csv")
-    return {name: np.array([float(row[name]) for row in rows]) for name in rows[0]}
 
 
 def _rows(name: str) -> list[dict[str, str]]:

@@ -1,23 +1,20 @@
-"""Rebuild the tables of this folder from public spectra, filter curves and catalogues.
+"""Rebuild the table of this folder from public spectra and filter curves.
 
-    python -m darkhaloscope.injection.reference.build --spectra SED --filters FILTERS --lenses LENSES.tsv ...
+    python -m darkhaloscope.injection.reference.build --spectra SED --filters FILTERS
 
 SED: folder of the BPZ templates (package desc-bpz, data_files/SED). FILTERS: folder of DECam curves
-(package speclite, data/filters/decamDR1-*.ecsv; Abbott et al. 2018, ApJS 239, 18). LENSES: tables of Stein et
-al. (2022, ApJ 932, 107) with z_spec, mag_g, mag_r, mag_z, ebv.
+(package speclite, data/filters/decamDR1-*.ecsv; Abbott et al. 2018, ApJS 239, 18).
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import itertools
 from pathlib import Path
 
 import numpy as np
 
 from darkhaloscope.injection.reference import TYPES
-from darkhaloscope.survey.extinction import extinction
 
 Curve = tuple[np.ndarray, np.ndarray]
 
@@ -26,9 +23,6 @@ REDSHIFTS = np.arange(0.0, 5.01, 0.05).round(2)
 # Lyman alpha to delta: rest wavelength in Angstrom, and coefficient (Madau 1995, ApJ 441, 18, eq. 15)
 LYMAN_LINES = ((1215.67, 0.0036), (1025.72, 0.0017), (972.54, 0.0012), (949.74, 0.00093))
 LYMAN_LIMIT = 911.75
-LRG_EDGES = np.arange(0.10, 0.951, 0.10)
-LRG_R_Z = (0.5, 2.1)
-LRG_MIN_G_R = 0.9
 
 
 def transmission_of_space(wavelength: np.ndarray, redshift: float) -> np.ndarray:
@@ -79,35 +73,6 @@ def galaxy_colours(spectra: Path, filters: Path) -> list[list[object]]:
     return rows
 
 
-def lrg_colours(tables: list[Path]) -> list[list[object]]:
-    """Return rows of lrg_colours.csv: median dereddened colours, and their scatter, in bins of redshift."""
-    found: list[dict[str, str]] = []
-    for table in tables:
-        with table.open() as file:
-            found += csv.DictReader(file, delimiter="\t")
-    z, ebv, g, r, zmag = (
-        np.array([float(row[n]) for row in found]) for n in ("z_spec", "ebv", "mag_g", "mag_r", "mag_z")
-    )
-    g, r, zmag = (m - extinction(ebv, b) for m, b in ((g, "g"), (r, "r"), (zmag, "z")))
-    colours = np.stack([g - r, r - zmag])
-    good = np.isfinite(colours).all(axis=0) & (z > LRG_EDGES[0])
-    good &= (colours[1] > LRG_R_Z[0]) & (colours[1] < LRG_R_Z[1]) & (colours[0] > LRG_MIN_G_R)
-    rows: list[list[object]] = []
-    for low, high in itertools.pairwise(LRG_EDGES):
-        inside = good & (z >= low) & (z < high)
-        # detrended inside the bin: the sequence's slope is not scatter
-        line = [np.polynomial.Polynomial.fit(z[inside], c[inside], 1) for c in colours]
-        width = [_robust(c[inside] - f(z[inside])) for c, f in zip(colours, line, strict=True)]
-        middle = np.median(colours[:, inside], axis=1)
-        values = (np.median(z[inside]), *middle, *width)
-        rows.append([int(inside.sum()), *(f"{v:.3f}" for v in values)])
-    return rows
-
-
-def _robust(residual: np.ndarray) -> float:
-    return 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
-
-
 def _filter_curve(path: Path) -> Curve:
     lines = [line.split() for line in path.read_text().splitlines() if not line.startswith("#")][1:]
     table = np.array(lines, float).T
@@ -122,16 +87,13 @@ def _write(path: Path, header: list[str], rows: list[list[object]]) -> None:
 
 
 def main() -> None:
-    """Write the tables."""
+    """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--spectra", type=Path, required=True)
     parser.add_argument("--filters", type=Path, required=True)
-    parser.add_argument("--lenses", type=Path, nargs="+", required=True)
     arguments = parser.parse_args()
     colours = galaxy_colours(arguments.spectra, arguments.filters)
     _write(HERE / "galaxy_colours.csv", ["type", "redshift", "g_r", "r_i", "r_z", "k_r"], colours)
-    header = ["galaxies", "redshift", "g_r", "r_z", "g_r_scatter", "r_z_scatter"]
-    _write(HERE / "lrg_colours.csv", header, lrg_colours(arguments.lenses))
 
 
 if __name__ == "__main__":
