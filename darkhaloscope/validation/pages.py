@@ -13,8 +13,11 @@ from darkhaloscope.page import Link, Page, Section, Table, as_json, render_page
 from darkhaloscope.stage import place, read_record
 from darkhaloscope.storage import join, replace_file
 from darkhaloscope.validation.cache import cache_page
-from darkhaloscope.validation.records import record_page
+from darkhaloscope.validation.completeness import completeness_page
+from darkhaloscope.validation.manifest import manifest_page
+from darkhaloscope.validation.shards import pack_page
 from darkhaloscope.validation.stamps import stamps_page
+from darkhaloscope.validation.targets import targets_page
 
 FOLDER = "validation"
 
@@ -29,10 +32,12 @@ class Validation:
 
 
 STAGES = {
+    "3": Validation("phase3", "targets", targets_page),
+    "4a": Validation("phase4a", "manifest", manifest_page),
     "4b": Validation("phase4b", "coadd cache", cache_page),
     "4c": Validation("phase4c", "stamps", stamps_page),
-    "4d": Validation("phase4d", "completeness", record_page),
-    "pack": Validation("pack", "training shards", record_page),
+    "4d": Validation("phase4d", "completeness", completeness_page),
+    "pack": Validation("pack", "training shards", pack_page),
 }
 """Every stage with a page, in the order of the pipeline."""
 

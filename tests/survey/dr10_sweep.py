@@ -22,7 +22,7 @@ def _each(names: str, bands: tuple[str, ...], kind: str) -> list[tuple[str, str]
     return [(f"{name}_{band}", kind) for name in names.split() for band in bands]
 
 
-# legacysurvey.org/dr10/files, sweep catalogues; the light curves are cut short
+# Columns about as in a DR10 sweep, from the DR8 and DR9 extracts and memory; the light curves are cut short
 DR10_SWEEP: list[tuple] = [
     ("RELEASE", "i2"), ("BRICKID", "i4"), ("BRICKNAME", "S8"), ("OBJID", "i4"), ("TYPE", "S3"), ("RA", "f8"),
     ("DEC", "f8"), ("RA_IVAR", "f4"), ("DEC_IVAR", "f4"), ("DCHISQ", "f4", (5,)), ("EBV", "f4"),
