@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.draws import digest, digests, uniforms
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.grids import n_configurations
 from darkhaloscope.injection.keys import enumerated
@@ -45,7 +45,7 @@ def hosts_wanted(experiment: Experiment) -> int:
 
 def host_ranks(host_id: np.ndarray, seed: int) -> np.ndarray:
     """Return (n,) int64 in [0, 2^63): the order in which hosts are taken, lowest first."""
-    return np.array([int(digest("host rank", seed, int(h))[:16], 16) >> 1 for h in host_id], np.int64)
+    return (digests(digest("host rank", seed), host_id)[:, 0] >> np.uint64(1)).astype(np.int64)
 
 
 def select_hosts(host_id: np.ndarray, region_split: np.ndarray, experiment: Experiment) -> np.ndarray:
@@ -94,6 +94,5 @@ def control_row(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:
 
 
 def _host_draws(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:
-    hosts, row_of = np.unique(host_id, return_inverse=True)
-    ids = [digest("host class", experiment.seed, int(h)) for h in hosts]
-    return uniforms(ids, HOST_CLASS_STREAM, 2)[row_of]
+    ids = digests(digest("host class", experiment.seed), np.asarray(host_id, np.int64))
+    return uniforms(ids, HOST_CLASS_STREAM, 2)
