@@ -67,7 +67,9 @@ def make_stamps(
 ) -> pa.RecordBatch:
     """Make the stamps of some manifest rows of one brick.
 
-    Rows of a catalogue have no injection: the coadd's own pixels, and no measurement. Injections: coadd plus the arc of the reddened source, blurred by the PSF at the host, plus photon noise
+    Rows of a catalogue have no injection: the coadd's own pixels, and no measurement.
+
+    Injections: coadd plus the arc of the reddened source, blurred by the PSF at the host, plus photon noise
     of the arc where `stamps.poisson_noise`. Controls: the coadd's own pixels, bit for bit; their virtual arc
     is rendered and measured, and not added.
 
