@@ -3,10 +3,10 @@
     python benchmarks/manifest.py [--rows 10_000_000] [--keep FOLDER]
 
 Writes ``results/manifest.json``. The targets have fluxes, PSF sizes, depths and reddening like the survey's: those of
-the sample beside the repository where it is, else drawn. Rows of the `grid_sota` train tier, one injection a host; beside
-them smaller manifests of the natural prior and of paired controls. Memory is the sum of the proportional set sizes of
-this process, the JVM and every Python worker, sampled each half second; seconds are those of the whole stage, from
-looking through the targets to the committed record, the session's start apart.
+the sample beside the repository where it is, else drawn. Rows of the `grid_sota` train tier, one injection a host;
+beside them smaller manifests of the natural prior and of paired controls. Memory is the sum of the proportional set
+sizes of this process, the JVM and every Python worker, sampled each half second; seconds are those of the whole
+stage, from looking through the targets to the committed record, the session's start apart.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class Memory(threading.Thread):
         self.peak, self.parts, self.over = 0.0, {}, threading.Event()
 
     def run(self) -> None:
+        """Sample until told that it is over."""
         while not self.over.wait(0.5):
             parts: dict[str, float] = {}
             for pid in family():

@@ -94,11 +94,9 @@ class TargetTable:
     @property
     def rows(self) -> int:
         """Number of targets, the limit applied."""
-        name, hosts = self.bricks
         if self.last is None:
-            return int(hosts.sum())
-        counted = self.scan(["host_id"], lambda batch: batch.num_rows)
-        return sum(counted)
+            return int(self.bricks[1].sum())
+        return sum(self.scan(["host_id"], lambda batch: batch.num_rows))
 
     def with_bricks(self, first: str, last: str) -> Targets:
         """Return the files that have hosts in a range of bricks."""

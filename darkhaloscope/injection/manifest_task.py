@@ -220,7 +220,7 @@ def tallies_of(table: pa.Table, seed: int, sample: float) -> Tallies:
     lot = digests(digest("total magnitude sample", seed), once.column("host_id").to_numpy())
     some = uniforms(lot, 0, 1)[:, 0] < sample
     total = once.column("mag_r").to_numpy().astype(np.float64)
-    lit = np.flatnonzero(some & (positive == 1))
+    lit = np.flatnonzero(some & (once.column("is_control").to_numpy() == 0))
     total[lit] = total_magnitude_r({n: once.column(n).to_numpy()[lit] for n in NEEDED})
     tallies["total_mag_r"] = Tally.of("total_mag_r", total[some], split[some], positive[some])
     return tallies
