@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from record import write_result
 
-from darkhaloscope.dataset import commit_chunk, write_part
+from darkhaloscope.dataset import commit_chunk, committed_chunks, write_part
 from darkhaloscope.experiment import Experiment, from_dict
 from darkhaloscope.records import BANDS, TARGETS
 from darkhaloscope.schema import to_batch
@@ -119,6 +119,8 @@ def batches(n: int, experiment: Experiment, sample: dict[str, np.ndarray]) -> It
 
 def write_targets(root: str, n: int, experiment: Experiment, sample: dict[str, np.ndarray]) -> None:
     output = place(root, "phase3", experiment)
+    if committed_chunks(output):  # kept by an earlier run
+        return
     with StageRun(output, "3", experiment, ("seed",), {}) as stage:
         parts = [
             write_part(output, 0, i, [batch], TARGETS.arrow())

@@ -125,11 +125,12 @@ def _counted(values: np.ndarray, label: np.ndarray, extremes: tuple[float, float
 
 
 def _map(batch: pa.RecordBatch, x: str, y: str, x_edges: np.ndarray, y_edges: np.ndarray) -> np.ndarray:
-    values = (batch.column(n).to_numpy().astype(np.float64) for n in (x, y))
-    clipped = (
-        np.clip(v, e[0], np.nextafter(e[-1], 0)) for v, e in zip(values, (x_edges, y_edges), strict=True)
+    first, second = (
+        np.clip(batch.column(n).to_numpy().astype(np.float64), edges[0], edges[-1])
+        for n, edges in ((x, x_edges), (y, y_edges))
     )
-    return np.histogram2d(*clipped, bins=(x_edges, y_edges))[0]
+    bins: Any = (x_edges, y_edges)
+    return np.histogram2d(first, second, bins=bins)[0]
 
 
 def _rows(seen: _Seen, record: dict[str, Any]) -> Section:

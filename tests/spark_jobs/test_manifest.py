@@ -203,7 +203,7 @@ def test_a_catalogue_is_cut_by_the_same_stage_4c_as_injections(spark, sky, catal
         assert (row["metrics_ok"], row["metrics_reason"]) == (0, "no injection: a catalogue row")
         assert row["arc_snr"] is None and row["magnification"] is None and row["host_id"] < 0
         assert row["psfdepth_r"] == pytest.approx(24.5) and row["region_split"] in ("train", "val", "test")
-    assert made["object 0"]["theta_over_psf"] == pytest.approx(1.1 / 1.3, rel=0.05)
+    assert made["object 0"]["theta_over_psf"] == pytest.approx(1.1 / made["object 0"]["psfsize_r"])
     assert made["object 2"]["theta_over_psf"] is None
     shown = as_json(manifest_page(output))
     assert [r["type"] for r in shown["sections"]["Rows"]["tables"]["Rows by class and split"]] == [
