@@ -257,7 +257,7 @@ def _radii(axes: Axes, counts: np.ndarray, extremes: tuple[float, float]) -> Non
         some = counts[number].reshape(50, -1).sum(axis=1)
         axes.stairs(some / max(some.sum(), 1), edges, color=colour, label=name)
     axes.set(xlabel="theta_E (arcsec)", ylabel="share of rows")
-    axes.legend()
+    axes.legend(loc="center right")
 
 
 def _bricks(seen: _Seen) -> Section:
