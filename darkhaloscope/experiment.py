@@ -76,6 +76,10 @@ class Injection:
     replicates: int = 1  # injections per host; an unpaired control makes one row whatever this is
     control_frac: float = 0.5  # of the rows
     controls: Literal["paired", "unpaired"] = "unpaired"
+    match_total_magnitude: bool = False  # unpaired controls as bright as host and arc of positives together
+    balance: Literal["none", "seeing_depth"] = (
+        "none"  # hosts in equal numbers from cells of psfsize_r and psfdepth_r
+    )
     source: Literal["sersic", "image"] = "sersic"
     source_bank: str = ""
     src_n: float = 1.0
@@ -266,6 +270,13 @@ def _check(experiment: Experiment, where: str) -> None:
             f"{where}: paired controls go with injection.control_frac 0.5, replicates 1 and tier 'train' (more "
             f"injections a host would repeat its control's pixels); found {injection.control_frac}, "
             f"{injection.replicates}, {injection.tier!r}"
+        )
+    if injection.match_total_magnitude and (
+        injection.controls == "paired" or injection.control_frac in (0, 1)
+    ):
+        raise ConfigError(
+            f"{where}: injection.match_total_magnitude needs unpaired controls beside positives; found controls "
+            f"{injection.controls!r}, control_frac {injection.control_frac}"
         )
     if experiment.psf.model == "kernel" and not experiment.psf.kernel:
         raise ConfigError(

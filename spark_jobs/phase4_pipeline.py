@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from spark_jobs import coadd_cache, completeness, manifest, pack, stamps
+from spark_jobs import catalogue_manifest, coadd_cache, completeness, manifest, pack, stamps
 from spark_jobs.arguments import add_common, bands, experiment_of, positive
 from spark_jobs.session import run_stage
 
@@ -53,12 +53,29 @@ def parser() -> argparse.ArgumentParser:
         metavar="D",
         help="4b: ask again for files missing D days ago; 0: at once",
     )
+    positions = made.add_argument_group("4a of a table of positions instead of targets and injections")
+    positions.add_argument(
+        "--catalogue", metavar="FILE", help="known lenses, mimics ...: CSV, TSV, FITS, VOTable or Parquet"
+    )
+    positions.add_argument(
+        "--catalogue-units",
+        default="",
+        choices=["deg"],
+        help="right ascensions are degrees, though all below 24",
+    )
+    positions.add_argument(
+        "--catalogue-type", default="", metavar="TYPE", help="type of every row, e.g. lens, ring, artefact"
+    )
     return made
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one stage; return the exit status."""
     args = parser().parse_args(argv)
+    if args.catalogue and args.stage != "4a":
+        parser().error(
+            f"--catalogue goes with --stage 4a; stage {args.stage} reads the manifest that 4a makes of it"
+        )
     overrides = {
         "psf__model": args.psf_model,
         "psf__moffat_beta": args.moffat_beta,
@@ -67,7 +84,8 @@ def main(argv: list[str] | None = None) -> int:
         "fetch__connections": args.connections,
         "fetch__ask_again_days": args.ask_again_days,
     }
-    return run_stage(args.stage, lambda: experiment_of(args, **overrides), STAGES[args.stage], args)
+    stage = catalogue_manifest.run if args.catalogue else STAGES[args.stage]
+    return run_stage(args.stage, lambda: experiment_of(args, **overrides), stage, args)
 
 
 if __name__ == "__main__":

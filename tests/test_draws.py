@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 from scipy import stats
 
-from darkhaloscope.draws import digest, normals, uniforms
+from darkhaloscope.draws import digest, digests, hex_digits, keys_of, normals, uniforms
 
 IDS = [digest("test", i) for i in range(3000)]
 
@@ -34,3 +35,28 @@ def test_normals_are_normal():
 
 def test_digest_tells_apart_values_and_types():
     assert len({digest(1), digest("1"), digest(1.0), digest(1, 2), digest((1, 2))}) == 5
+
+
+@pytest.mark.parametrize("count", [1, 7, 64, 65, 300])
+def test_many_rows_at_once_have_the_bits_of_numpys_generator(count):
+    for one, drawn in zip(IDS[:5], uniforms(IDS[:5], 9, count), strict=True):
+        raw = np.random.Philox(key=int(one, 16), counter=9 << 192).random_raw(count)
+        np.testing.assert_array_equal(drawn, ((raw >> np.uint64(12)).astype(float) + 0.5) * 2.0**-52)
+
+
+def test_ids_of_rows_depend_on_every_number_and_on_what_is_shared():
+    numbers = [
+        np.array(column)
+        for column in zip((1, 2, -1, 0), (2, 2, -1, 0), (1, 2, -1, 1), (1, 3, -1, 0), strict=True)
+    ]
+    found = digests(digest("shared"), *numbers)
+    assert len(set(map(tuple, found.tolist()))) == 4
+    np.testing.assert_array_equal(digests(digest("shared"), *(n[2:3] for n in numbers)), found[2:3])
+    assert not (digests(digest("other"), *numbers) == found).any()
+
+
+def test_ids_are_read_as_they_are_written():
+    keys = keys_of(IDS)
+    assert [bytes(row).decode() for row in hex_digits(keys)] == IDS
+    assert keys_of(keys) is keys
+    np.testing.assert_array_equal(uniforms(keys[:9], 2, 3), uniforms(IDS[:9], 2, 3))

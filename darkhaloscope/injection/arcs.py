@@ -19,7 +19,7 @@ from darkhaloscope.injection.psfs import REFERENCE, load_kernels, psf_of
 from darkhaloscope.lensing.pixelised import SourceImages
 from darkhaloscope.lensing.render import Rendered, render
 from darkhaloscope.lensing.scene import Scene
-from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, STAMPS
+from darkhaloscope.records import BANDS, NO_SOURCE, PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.schema import check_schema
 from darkhaloscope.sources.bank import Bank
 from darkhaloscope.sources.draw import mirrored
@@ -31,7 +31,7 @@ ARC_COLUMNS = (
     "theta_e_arcsec", "lens_q", "lens_phi_rad", "shear", "shear_phi_rad", "src_x_arcsec", "src_y_arcsec",
     "src_reff_arcsec", "src_e", "src_phi_rad", "src_n", "src_mag_g", "src_mag_r", "src_mag_z", "ebv",
     "host_x", "host_y", "fwhm_g", "fwhm_r", "fwhm_z",
-    "source_id", "host_id", "replicate", "config_id",
+    "source_kind", "source_id", "host_id", "replicate", "config_id",
 )  # fmt: skip
 """Columns an arc depends on; the last three key the draw of an image's mirroring."""
 
@@ -61,8 +61,12 @@ def render_rows(
 ) -> Rendered:
     """Render the arcs of rows with `ARC_COLUMNS`: image (n, band, y, x) float32, nmgy/pixel.
 
-    A galaxy with a colour gradient is the sum of its layers, each with its own flux per band.
+    A galaxy with a colour gradient is the sum of its layers, each with its own flux per band. A row of a catalogue has
+    no source: its image is 0 and its magnification NaN.
     """
+    lit = np.asarray(columns["source_kind"], object) != NO_SOURCE
+    if not lit.all():
+        return _with_dark_rows(columns, lit, experiment, kernels, bank)
     fwhm = np.stack([np.asarray(columns[f"fwhm_{b}"], np.float64) for b in BANDS], axis=1)
     psf, scene = psf_of(fwhm, experiment, kernels), scene_of(columns)
     size = experiment.stamps.size
@@ -80,6 +84,20 @@ def render_rows(
         reason=tuple(next(filter(None, found), "") for found in zip(*reasons, strict=True)),
         rays=np.sum([made.rays for made in done], axis=0),
     )
+
+
+def _with_dark_rows(
+    columns: Mapping[str, np.ndarray], lit: np.ndarray, experiment: Experiment, kernels: np.ndarray | None,
+    bank: Bank | None,
+) -> Rendered:  # fmt: skip
+    n, size, at = len(lit), experiment.stamps.size, np.flatnonzero(lit)
+    image, magnification = np.zeros((n, len(BANDS), size, size), np.float32), np.full(n, np.nan)
+    ok, reason, rays = np.ones(n, bool), np.full(n, "", object), np.zeros(n, np.int64)
+    if len(at):
+        some = render_rows({k: v[at] for k, v in columns.items()}, experiment, kernels, bank)
+        image[at], magnification[at], ok[at] = some.image, some.magnification, some.ok
+        reason[at], rays[at] = some.reason, some.rays
+    return Rendered(image, magnification, ok, tuple(reason.tolist()), rays)
 
 
 def _layers(

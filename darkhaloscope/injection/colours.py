@@ -9,11 +9,9 @@ It has no dependence on redshift or magnitude: sources with real colours come fr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from darkhaloscope.draws import normals
+from darkhaloscope.draws import Ids, normals
 
 COLOUR_STREAM = 3
 G_R_MEAN, G_R_SIGMA = 0.26, 0.29
@@ -22,7 +20,7 @@ CORRELATION = 0.29
 CUT_SIGMA = 2.5
 
 
-def frozen_colours(ids: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def frozen_colours(ids: Ids) -> tuple[np.ndarray, np.ndarray]:
     """Return (g - r, r - z) in AB magnitudes, each (n,) float64, a pure function of each id.
 
     Rounded to 1e-6, so that the last bits of a machine's logarithm do not reach the manifest.

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.draws import digest, digests, uniforms
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.grids import n_configurations
 from darkhaloscope.injection.keys import enumerated
@@ -35,41 +35,20 @@ def control_host_fraction(experiment: Experiment) -> float:
     return f * r / (1 - f + f * r)
 
 
+def rows_per_host(experiment: Experiment) -> float:
+    """Return how many rows a host makes, on average over positives and controls."""
+    r, share = injections_per_host(experiment), control_host_fraction(experiment)
+    return 2 * r if experiment.injection.controls == "paired" else share + (1 - share) * r
+
+
 def hosts_wanted(experiment: Experiment) -> int:
     """Return how many hosts a split needs for about `n_total_per_split` rows; all rows of a host are kept."""
-    r = injections_per_host(experiment)
-    share = control_host_fraction(experiment)
-    rows_per_host = 2 * r if experiment.injection.controls == "paired" else share + (1 - share) * r
-    return math.ceil(experiment.injection.n_total_per_split / rows_per_host)
+    return math.ceil(experiment.injection.n_total_per_split / rows_per_host(experiment))
 
 
 def host_ranks(host_id: np.ndarray, seed: int) -> np.ndarray:
     """Return (n,) int64 in [0, 2^63): the order in which hosts are taken, lowest first."""
-    return np.array([int(digest("host rank", seed, int(h))[:16], 16) >> 1 for h in host_id], np.int64)
-
-
-def select_hosts(host_id: np.ndarray, region_split: np.ndarray, experiment: Experiment) -> np.ndarray:
-    """Return a mask over hosts: per split, the `hosts_wanted` of lowest rank (all, where there are fewer).
-
-    Hosts outside the three splits (the guard at the borders of cells) are never taken.
-
-    Args:
-        host_id: (n,) int64, each galaxy once.
-        region_split: (n,) strings.
-        experiment: gives the seed and the number of rows wanted.
-
-    Raises:
-        ValueError: a host occurs twice; its rows would be the same stamps again.
-    """
-    host_id, region_split = np.asarray(host_id, np.int64), np.asarray(region_split, object)
-    refuse_repeats(host_id)
-    ranks = host_ranks(host_id, experiment.seed)
-    mask = np.zeros(len(host_id), bool)
-    for split in SPLITS:
-        members = np.flatnonzero(region_split == split)
-        order = np.lexsort((host_id[members], ranks[members]))
-        mask[members[order[: hosts_wanted(experiment)]]] = True
-    return mask
+    return (digests(digest("host rank", seed), host_id)[:, 0] >> np.uint64(1)).astype(np.int64)
 
 
 def refuse_repeats(host_id: np.ndarray) -> None:
@@ -94,6 +73,5 @@ def control_row(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:
 
 
 def _host_draws(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:
-    hosts, row_of = np.unique(host_id, return_inverse=True)
-    ids = [digest("host class", experiment.seed, int(h)) for h in hosts]
-    return uniforms(ids, HOST_CLASS_STREAM, 2)[row_of]
+    ids = digests(digest("host class", experiment.seed), np.asarray(host_id, np.int64))
+    return uniforms(ids, HOST_CLASS_STREAM, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from darkhaloscope.draws import digest
+from darkhaloscope.draws import Keys, digest, digests
 from darkhaloscope.experiment import Experiment
 
 
@@ -15,12 +15,11 @@ def enumerated(experiment: Experiment) -> bool:
 
 def draw_ids(
     host_id: np.ndarray, replicate: np.ndarray, config_id: np.ndarray, experiment: Experiment
-) -> list[str]:
-    """Return the key of each row's draws, 32 hex digits.
+) -> Keys:
+    """Return the key of each row's draws, (n, 2) uint64.
 
     Equal for a pair, and for rows of experiments that differ in PSF, noise or stamp size only. Where the
     configuration is itself drawn, it is no part of the key.
     """
     config = config_id if enumerated(experiment) else np.full(len(host_id), -1)
-    keys = zip(host_id.tolist(), replicate.tolist(), config.tolist(), strict=True)
-    return [digest("injection", experiment.seed, *key) for key in keys]
+    return digests(digest("injection", experiment.seed), host_id, replicate, config)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.draws import Keys, digest, digests, hex_digits, uniforms
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.colours import frozen_colours
 from darkhaloscope.injection.grids import AXES, configurations
@@ -61,11 +61,11 @@ def lay_out_injections(
     """
     needed = [*HOST_NAMES, *NEEDED]
     check_schema(TARGETS, targets.schema, "targets", needed)
-    hosts: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False)) for n in needed}
-    refuse_repeats(hosts["host_id"])
-    host, replicate, config_id = _expand(hosts["host_id"], experiment)
-    ids = draw_ids(hosts["host_id"][host], replicate, config_id, experiment)
-    light = {name: hosts[name][host] for name in NEEDED}
+    host_id = np.asarray(targets.column("host_id").to_numpy())
+    refuse_repeats(host_id)
+    host, replicate, config_id = _expand(host_id, experiment)
+    ids = draw_ids(host_id[host], replicate, config_id, experiment)
+    light: Columns = {n: np.asarray(targets.column(n).to_numpy())[host] for n in NEEDED}
     if experiment.injection.prior == "natural":
         config_id = np.full(len(ids), -1)
         columns = _natural(ids, light, experiment)
@@ -73,14 +73,17 @@ def lay_out_injections(
         config_id = config_id if enumerated(experiment) else _draw_configuration(ids, experiment)
         columns = _arcs(ids, config_id, experiment)
     columns |= {"replicate": replicate, "config_id": config_id}
-    columns |= {name: hosts[name][host] for name in HOST_NAMES}
     bank = ""
     if experiment.injection.source == "image":
         sources = open_bank(experiment.injection.source_bank).index if sources is None else sources
-        columns |= _image_sources(ids, columns, sources)
+        split = np.asarray(targets.column("region_split").to_numpy(zero_copy_only=False))[host]
+        columns |= _image_sources(ids, columns, split, sources)
         bank = sources.digest
     columns |= _magnitudes(ids, columns, light["mag_dered_r"], sources)
-    return to_batch(MANIFEST, _with_controls(columns, experiment, bank))
+    named, row = _with_controls(columns, host_id[host], experiment, bank)
+    there = pa.array(host[row])
+    taken = {n: targets.column(n).take(there) for n in HOST_NAMES}
+    return to_batch(MANIFEST, {n: v[row] for n, v in columns.items()} | named | taken)
 
 
 def _expand(host_id: np.ndarray, experiment: Experiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -101,12 +104,12 @@ def _expand(host_id: np.ndarray, experiment: Experiment) -> tuple[np.ndarray, np
     return host[kept], replicate[kept], config[kept]
 
 
-def _draw_configuration(ids: list[str], experiment: Experiment) -> np.ndarray:
+def _draw_configuration(ids: Keys, experiment: Experiment) -> np.ndarray:
     n = len(configurations(experiment.injection.grid)["shear"])
     return np.minimum((uniforms(ids, GEOMETRY_STREAM, 7)[:, 6] * n).astype(np.int64), n - 1)
 
 
-def _arcs(ids: list[str], config_id: np.ndarray, experiment: Experiment) -> Columns:
+def _arcs(ids: Keys, config_id: np.ndarray, experiment: Experiment) -> Columns:
     """Return lens and (analytic) source columns: those of the grid, and the frozen draws."""
     injection = experiment.injection
     grid = configurations(injection.grid)
@@ -117,7 +120,7 @@ def _arcs(ids: list[str], config_id: np.ndarray, experiment: Experiment) -> Colu
     return columns | _analytic(len(ids), experiment)
 
 
-def _natural(ids: list[str], light: Columns, experiment: Experiment) -> Columns:
+def _natural(ids: Keys, light: Columns, experiment: Experiment) -> Columns:
     """Return lens and (analytic) source columns of the natural prior."""
     drawn = draw_prior(light, ids, experiment.prior)
     return _analytic(len(ids), experiment) | {name: drawn[name] for name in COLUMNS}
@@ -126,14 +129,13 @@ def _natural(ids: list[str], light: Columns, experiment: Experiment) -> Columns:
 def _analytic(n: int, experiment: Experiment) -> Columns:
     return {
         "src_n": np.full(n, experiment.injection.src_n),
-        "source_kind": np.full(n, experiment.injection.source, object),
         "source_id": np.full(n, -1, np.int64),
     }
 
 
-def _image_sources(ids: list[str], columns: Columns, sources: SourceIndex) -> Columns:
+def _image_sources(ids: Keys, columns: Columns, split: np.ndarray, sources: SourceIndex) -> Columns:
     """Return the columns that an image has instead of the grid's: its own size and shape, and any rotation."""
-    source_id = draw_sources(sources, ids, columns["region_split"])
+    source_id = draw_sources(sources, ids, split)
     q = sources.axis_ratio[source_id].astype(np.float64)
     return {
         "source_id": source_id,
@@ -144,7 +146,7 @@ def _image_sources(ids: list[str], columns: Columns, sources: SourceIndex) -> Co
     }
 
 
-def _magnitudes(ids: list[str], columns: Columns, host_r: np.ndarray, sources: SourceIndex | None) -> Columns:
+def _magnitudes(ids: Keys, columns: Columns, host_r: np.ndarray, sources: SourceIndex | None) -> Columns:
     """Return source magnitudes outside the Galaxy: the host's r plus dmag; a galaxy's own colours where known."""
     if "src_mag_r" in columns:
         g_r, r_z = columns["src_mag_g"] - columns["src_mag_r"], columns["src_mag_r"] - columns["src_mag_z"]
@@ -157,7 +159,7 @@ def _magnitudes(ids: list[str], columns: Columns, host_r: np.ndarray, sources: S
     return {"src_mag_g": r + g_r, "src_mag_r": r, "src_mag_z": r - r_z}
 
 
-def _geometry(ids: list[str], theta_e: np.ndarray, experiment: Experiment) -> Columns:
+def _geometry(ids: Keys, theta_e: np.ndarray, experiment: Experiment) -> Columns:
     """Return lens shape, angles and source position; the position is uniform in area within its circle."""
     u = uniforms(ids, GEOMETRY_STREAM, 6)
     lens_e = LENS_E_RANGE[0] + (LENS_E_RANGE[1] - LENS_E_RANGE[0]) * u[:, 0]
@@ -175,37 +177,50 @@ def _geometry(ids: list[str], theta_e: np.ndarray, experiment: Experiment) -> Co
     }
 
 
-def _with_controls(columns: Columns, experiment: Experiment, bank: str) -> dict[str, Any]:
-    """Assign each injection to its class (unpaired) or give each a control (paired), and name the rows."""
-    n = len(columns["host_id"])
+def _with_controls(
+    columns: Columns, host_id: np.ndarray, experiment: Experiment, bank: str
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Assign each injection to its class (unpaired) or give each a control (paired), and name the rows.
+
+    Returns the columns that say so, and which injection each row has.
+    """
+    row = np.arange(len(host_id))
     if experiment.injection.controls == "paired":
-        ids = [_task_ids(columns, kind, experiment, bank) for kind in ("none", "paired")]
-        both: dict[str, Any] = {k: np.repeat(v, 2) for k, v in columns.items()}
-        return both | {
-            "experiment_id": np.full(2 * n, experiment.experiment_id, object),
-            "task_id": _interleave(ids[0], ids[1]),
-            "partner_task_id": _interleave(ids[1], ids[0]),
-            "is_control": np.tile([0, 1], n),
-            "control_kind": np.tile(np.array(["none", "paired"], object), n),
-        }
-    control = is_control_host(columns["host_id"], experiment)
-    positives, controls = (_task_ids(columns, kind, experiment, bank) for kind in ("none", "unpaired"))
-    return columns | {
-        "experiment_id": np.full(n, experiment.experiment_id, object),
-        "task_id": np.where(control, controls, positives),
-        "partner_task_id": np.full(n, "", object),
+        row = np.repeat(row, 2)
+        control = np.arange(len(row)) % 2 == 1
+    else:
+        control = is_control_host(host_id, experiment)
+    keys = [
+        _task_keys(columns, host_id, k, experiment, bank) for k in ("none", experiment.injection.controls)
+    ]
+    own, partner = (np.where(c[:, None], keys[1][row], keys[0][row]) for c in (control, ~control))
+    paired = experiment.injection.controls == "paired"
+    named = {
+        "experiment_id": pa.repeat(experiment.experiment_id, len(row)),
+        "task_id": id_strings(own),
+        "partner_task_id": id_strings(partner) if paired else pa.repeat("", len(row)),
         "is_control": control.astype(np.int8),
-        "control_kind": np.where(control, "unpaired", "none").astype(object),
+        "control_kind": _either(control, experiment.injection.controls, "none"),
+        "label": (~control).astype(np.int8),
+        "sample": _either(control, "random_negative", "synthetic_positive"),
+        "source_kind": pa.repeat(experiment.injection.source, len(row)),
+        "object_type": pa.repeat("", len(row)),
+        "object_name": pa.repeat("", len(row)),
     }
+    return named, row
 
 
-def _interleave(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    return np.stack([first, second], axis=1).ravel()
+def _either(condition: np.ndarray, true: str, false: str) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(condition.astype(np.int8), [false, true]).cast(pa.string())
 
 
-def _task_ids(
-    columns: Mapping[str, np.ndarray], control_kind: str, experiment: Experiment, bank: str
-) -> np.ndarray:
+def _task_keys(
+    columns: Mapping[str, np.ndarray],
+    host_id: np.ndarray,
+    control_kind: str,
+    experiment: Experiment,
+    bank: str,
+) -> Keys:
     """Return a digest of what defines each stamp: row inputs, and the config that decides its pixels."""
     injection, stamps = experiment.injection, experiment.stamps
     shared = (
@@ -214,7 +229,11 @@ def _task_ids(
         injection.max_offset_over_theta_e, control_kind,
         experiment.digest("prior") if injection.prior == "natural" else "",
     )  # fmt: skip
-    rows = zip(
-        *(columns[n].tolist() for n in ("host_id", "replicate", "config_id", "source_id")), strict=True
-    )
-    return np.array([digest("task", *shared, *row) for row in rows], object)
+    numbers = (columns[n] for n in ("replicate", "config_id", "source_id"))
+    return digests(digest("task", *shared), host_id, *numbers)
+
+
+def id_strings(keys: Keys) -> pa.Array:
+    """Return ids as an Arrow array of strings of 32 hex digits."""
+    offsets = np.arange(0, 32 * len(keys) + 1, 32, dtype=np.int32)
+    return pa.StringArray.from_buffers(len(keys), pa.py_buffer(offsets), pa.py_buffer(hex_digits(keys)))

@@ -12,12 +12,12 @@ behind, are likelier than among all galaxies. It does not weigh one host against
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 
 from darkhaloscope.config import ConfigError
-from darkhaloscope.draws import normals, uniforms
+from darkhaloscope.draws import Ids, normals, uniforms
 from darkhaloscope.experiment import Prior
 from darkhaloscope.injection import host_mass, populations
 from darkhaloscope.injection.cosmology import distance_ratio, einstein_radius
@@ -67,7 +67,7 @@ def check_prior(prior: Prior) -> None:
         raise ConfigError("prior cannot be drawn from: " + "; ".join(faults))
 
 
-def draw_prior(targets: Mapping[str, np.ndarray], ids: Sequence[str], prior: Prior) -> Columns:
+def draw_prior(targets: Mapping[str, np.ndarray], ids: Ids, prior: Prior) -> Columns:
     """Draw a lens and a source for each row.
 
     Args:
@@ -157,7 +157,7 @@ def _deflector(
     }
 
 
-def _positions(ids: Sequence[str], lens: Columns, prior: Prior) -> np.ndarray:
+def _positions(ids: Ids, lens: Columns, prior: Prior) -> np.ndarray:
     """Return source positions, (n, 2), in units of theta_E: uniform in area over what `prior.position` admits."""
     shape = [lens[name] for name in ("lens_q", "lens_phi_rad", "shear", "shear_phi_rad")]
 

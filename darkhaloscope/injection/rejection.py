@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
-from darkhaloscope.draws import uniforms
+from darkhaloscope.draws import Ids, Keys, keys_of, uniforms
 
 TRIES, ROUNDS = (
     8,
@@ -18,9 +18,7 @@ BLOCK = 512  # rows at a time: bounds the memory of proposals
 Propose = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
-def first_accepted(
-    ids: Sequence[str], stream: int, width: int, propose: Propose
-) -> tuple[np.ndarray, np.ndarray]:
+def first_accepted(ids: Ids, stream: int, width: int, propose: Propose) -> tuple[np.ndarray, np.ndarray]:
     """Return the first accepted proposal of each row; the best one where none was accepted.
 
     Args:
@@ -33,24 +31,23 @@ def first_accepted(
     Returns:
         (n, values) the proposals, and (n,) bool whether they were accepted.
     """
+    ids = keys_of(ids)
     parts = [_block(ids[i : i + BLOCK], i, stream, width, propose) for i in range(0, max(len(ids), 1), BLOCK)]
     return np.concatenate([p[0] for p in parts]), np.concatenate([p[1] for p in parts])
 
 
 def _block(
-    ids: Sequence[str], first: int, stream: int, width: int, propose: Propose
+    keys: Keys, first: int, stream: int, width: int, propose: Propose
 ) -> tuple[np.ndarray, np.ndarray]:
     values: np.ndarray | None = None
-    best, done = np.full(len(ids), -np.inf), np.zeros(len(ids), bool)
+    best, done = np.full(len(keys), -np.inf), np.zeros(len(keys), bool)
     for number in range(ROUNDS):
         rows = np.flatnonzero(~done)
         if values is not None and not len(rows):
             break
-        draws = uniforms([ids[r] for r in rows.tolist()], stream + number, TRIES * width).reshape(
-            len(rows), TRIES, width
-        )
+        draws = uniforms(keys[rows], stream + number, TRIES * width).reshape(len(rows), TRIES, width)
         proposed, accepted, quality = propose(first + rows, draws)
-        values = np.zeros((len(ids), proposed.shape[2])) if values is None else values
+        values = np.zeros((len(keys), proposed.shape[2])) if values is None else values
         some = accepted.any(axis=1)
         chosen = np.where(some, accepted.argmax(axis=1), quality.argmax(axis=1))
         one = np.arange(len(rows))

@@ -25,7 +25,7 @@ from darkhaloscope.injection.measure import (
 )
 from darkhaloscope.injection.noise import brick_gain, photon_noise, stamp_gain, with_photon_noise
 from darkhaloscope.injection.psfs import load_kernels
-from darkhaloscope.records import BANDS, MANIFEST, PIXEL_SCALE_ARCSEC, STAMPS, stamp_metadata
+from darkhaloscope.records import BANDS, MANIFEST, NO_SOURCE, PIXEL_SCALE_ARCSEC, STAMPS, stamp_metadata
 from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.sources.bank import Bank
 from darkhaloscope.survey.errors import BrickUnreadable
@@ -33,6 +33,7 @@ from darkhaloscope.survey.maskbits import bits_value
 from darkhaloscope.survey.photometry import flux as flux_of
 from darkhaloscope.survey.photometry import magnitude
 
+NO_INJECTION = "no injection: a catalogue row"
 ROWS_AT_A_TIME = 128  # rendered together: 6 MB of arcs
 
 Columns = dict[str, np.ndarray]
@@ -65,6 +66,8 @@ def make_stamps(
     bank: Bank | None = None,
 ) -> pa.RecordBatch:
     """Make the stamps of some manifest rows of one brick.
+
+    Rows of a catalogue have no injection: the coadd's own pixels, and no measurement.
 
     Injections: coadd plus the arc of the reddened source, blurred by the PSF at the host, plus photon noise
     of the arc where `stamps.poisson_noise`. Controls: the coadd's own pixels, bit for bit; their virtual arc
@@ -195,19 +198,23 @@ def _stamp(
     if not row["is_control"]:
         # where there is no light the pixel keeps its very bits (adding 0 would turn -0 into 0)
         image = np.where(light == 0, image, image + light.astype(np.float32))
+    made = {
+        **_common(site.psf, float(row["theta_e_arcsec"])),
+        **_ground_columns(site.ground),
+        "cutout_ok": 1,
+        "failure_reason": "",
+        "stamp": np.ascontiguousarray(image, "<f4").tobytes(),
+    }
+    if row["source_kind"] == NO_SOURCE:
+        return made | {"metrics_ok": 0, "metrics_reason": NO_INJECTION}
     host = float(site.ground.host_x), float(site.ground.host_y)
     core = float(site.psf.fwhm[REFERENCE]) / PIXEL_SCALE_ARCSEC
     measured = measure_arc(arc, invvar, site.ground.metrics_bad, config.noise_correlation)
     reason = why_not_trusted(measured, magnification, flux)
-    return {
-        **_common(site.psf, float(row["theta_e_arcsec"])),
-        **_ground_columns(site.ground),
+    return made | {
         **_measured_columns(measured),
         **_magnitude_columns(row, magnification * flux),
         "arc_core_fraction": core_fraction(arc, host, core),
-        "cutout_ok": 1,
-        "failure_reason": "",
-        "stamp": np.ascontiguousarray(image, "<f4").tobytes(),
         "metrics_ok": int(not reason),
         "metrics_reason": reason,
         "magnification": magnification,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from darkhaloscope.draws import uniforms
+from darkhaloscope.draws import Ids, uniforms
 from darkhaloscope.sources.bank import SourceIndex
 
 SOURCE_STREAM, MIRROR_STREAM = 2, 4
 
 
-def draw_sources(index: SourceIndex, ids: Sequence[str], split: np.ndarray) -> np.ndarray:
+def draw_sources(index: SourceIndex, ids: Ids, split: np.ndarray) -> np.ndarray:
     """Return a source_id for each row, (n,) int64: uniform among the galaxies of the row's split.
 
     Args:
@@ -36,6 +34,6 @@ def draw_sources(index: SourceIndex, ids: Sequence[str], split: np.ndarray) -> n
     return chosen
 
 
-def mirrored(ids: Sequence[str]) -> np.ndarray:
+def mirrored(ids: Ids) -> np.ndarray:
     """Return (n,) bool: whether the row's image is mirrored before it is turned; half of them are."""
     return uniforms(ids, MIRROR_STREAM, 1)[:, 0] < 0.5
