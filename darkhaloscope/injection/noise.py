@@ -25,7 +25,7 @@ NOISE_STREAM = 0
 # (obsbot; Burleigh et al. 2020, AJ 160, 61).
 SKY_MAGNITUDE = {"g": 22.04, "r": 20.91, "z": 18.46}
 
-SECTION = 200  # pixels; starts at multiples of 100, where the survey's tiles start
+SECTION = 100  # pixels; one of the survey's tiles: sections start at multiples of 100
 SECTION_STARTS = tuple(range(200, 3600, 600))
 BRIGHT_SIGMA = 5.0
 MIN_BRIGHT_PIXELS = 200
