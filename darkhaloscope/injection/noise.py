@@ -53,15 +53,17 @@ def fit_gain(image: np.ndarray, variance: np.ndarray) -> float:
     """
     if not len(image):
         return float("nan")
-    bright = image > BRIGHT_SIGMA * np.sqrt(np.median(variance))
+    sigma = np.sqrt(np.median(variance))
+    bright = image > BRIGHT_SIGMA * sigma
     if np.count_nonzero(bright) < MIN_BRIGHT_PIXELS:
         return float("nan")
     order = np.argsort(image[bright], kind="stable")
     bins = np.array_split(order, N_BINS)
-    x = np.array([np.median(image[bright][b]) for b in bins])
-    y = np.array([np.median(variance[bright][b]) for b in bins])
+    image, variance = image[bright], variance[bright]
+    x = np.array([np.median(image[b]) for b in bins])
+    y = np.array([np.median(variance[b]) for b in bins])
     slope = theilslopes(y, x)[0]
-    reaches = x[-1] > MIN_REACH_SIGMA * np.sqrt(np.median(variance))
+    reaches = x[-1] > MIN_REACH_SIGMA * sigma
     return float(1.0 / slope) if reaches and slope > 0 else float("nan")
 
 

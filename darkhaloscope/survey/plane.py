@@ -39,7 +39,7 @@ class Plane:
             self._hdu = self._image_hdu()
             self.header = self._hdu.read_header()
             self.height, self.width = self._hdu.get_dims()
-            self._tiles = Tiles.of(path, self.header, self._hdu.get_offsets()["data_start"])
+            self._tiles = Tiles.of(path, self.header, self._hdu.get_offsets()["data_start"], self._by_fitsio)
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -123,9 +123,12 @@ class Plane:
     def _pixels(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray:
         try:
             data = None if self._tiles is None else self._tiles.window(xa, xb, ya, yb)
-            return np.ascontiguousarray(self._hdu[ya:yb, xa:xb]) if data is None else data
+            return self._by_fitsio(xa, xb, ya, yb) if data is None else data
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from error
+
+    def _by_fitsio(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray:
+        return np.ascontiguousarray(self._hdu[ya:yb, xa:xb])
 
     def value(self, x: float, y: float) -> float:
         """Return the value of the pixel nearest to (x, y), moved into the plane where it is beyond."""
