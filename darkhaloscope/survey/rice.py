@@ -39,12 +39,14 @@ PADDING = bytes(8)  # what a tile's code must be followed by: it is read eight b
 PEEK = 57  # bits that `_peek` gives at least
 
 
-@intrinsic
-def _leading_zeros(_context: Any, _value: Any) -> Any:
+def _count_zeros(_context: Any, _value: Any) -> Any:
     def emit(_c: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.ctlz(arguments[0], cgutils.false_bit)
 
     return types.uint64(types.uint64), emit
+
+
+_leading_zeros: Any = intrinsic(_count_zeros)
 
 
 @_njit
@@ -60,7 +62,9 @@ def _peek(code: np.ndarray, bit: int) -> np.uint64:
 def _rice(code: np.ndarray, n: int, out: np.ndarray) -> bool:
     """Decode the first n pixels, int32, of a tile; return False where the code ends too early."""
     end = 8 * (code.size - len(PADDING))
-    last, bit, pixel = np.int64(np.int32(_peek(code, 0) >> np.uint64(32))), 32, 0
+    value: Any = 0
+    bit: Any = 32
+    last, pixel = np.int64(np.int32(_peek(code, 0) >> np.uint64(32))), 0
     while pixel < n:
         if bit >= end:
             return False

@@ -13,6 +13,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Tiles:
         code = table["COMPRESSED_DATA"].astype(np.int64)
         kind = str(header["ZCMPTYPE"]).strip()
         lossless = np.full(len(code), kind == "GZIP_1")
-        if "GZIP_COMPRESSED_DATA" in table.dtype.names:  # holds the tiles that could not be quantised
+        if "GZIP_COMPRESSED_DATA" in (table.dtype.names or ()):  # holds the tiles that could not be quantised
             lossless |= code[:, 0] == 0
             code = np.where(lossless[:, None], table["GZIP_COMPRESSED_DATA"], code)
         self._lossless, self._lengths = lossless.tolist(), code[:, 0].tolist()
@@ -152,7 +153,7 @@ def _tile_table(path: str, header: Mapping[str, Any], data_start: int) -> np.nda
     table = np.dtype(fields)
     if table.itemsize != header["NAXIS1"]:
         return None
-    with open(path, "rb") as stream:
+    with Path(path).open("rb") as stream:
         stream.seek(data_start)
         data = stream.read(table.itemsize * int(header["NAXIS2"]))
     return np.frombuffer(data, table) if len(data) == table.itemsize * int(header["NAXIS2"]) else None
