@@ -131,11 +131,11 @@ def tile_window(
     iseed = seed % N_RANDOM
     start = np.int64(RANDOM[iseed] * 500)
     run = N_RANDOM - start  # pixels until the random numbers start again, elsewhere
-    first = 0
+    first: Any = 0
     for y in range(ya, yb):
         for x in range(xa, xb):
             at = y * width + x
-            value = room[at]
+            value: Any = room[at]
             if value <= LARGEST_NULL:
                 return False
             if dither == 0:
