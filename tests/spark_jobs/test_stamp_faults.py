@@ -96,7 +96,9 @@ def check(root, ready) -> None:
     output = place(root, "phase4c", experiment)
     assert stamps_by_id(output) == undisturbed
     gc(output)
-    on_disk = {str(f.relative_to(output)) for f in Path(output).glob("chunk=*/*") if f.name != "_manifest.json"}
+    on_disk = {
+        str(f.relative_to(output)) for f in Path(output).glob("chunk=*/*") if f.name != "_manifest.json"
+    }
     assert on_disk == {p.key for p in committed_parts(output)}
 
 
