@@ -88,7 +88,8 @@ def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
         levels = [_sky_variance(*(p[::2, ::2] for p in plane)) for plane in planes]
         sky = float(np.median(levels))
         parts = [_bright(*plane, sky, sky - level) for plane, level in zip(planes, levels, strict=True)]
-        gains.append(fit_gain(*(np.concatenate(v) for v in zip(*parts, strict=True)), sky))
+        image, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
+        gains.append(fit_gain(image, variance, sky))
     return np.array(gains)
 
 
