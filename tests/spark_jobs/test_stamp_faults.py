@@ -20,7 +20,7 @@ from local_spark.steps import _environment
 from spark_jobs import coadd_cache, manifest, stamps, targets
 
 HERE = Path(__file__).resolve().parent
-pytestmark = pytest.mark.xdist_group("spark")
+pytestmark = [pytest.mark.xdist_group("spark"), pytest.mark.slow]
 WAIT_S = 240
 
 
@@ -146,7 +146,6 @@ def test_a_python_worker_that_is_killed_costs_nothing(ready, workspace, sky):
     check(workspace, ready)
 
 
-@pytest.mark.slow
 def test_an_executor_that_is_killed_costs_nothing(ready, workspace, sky):
     brick = bricks_of_chunk(ready, 0)[0]
     run = Run(workspace, sky[0], master="local-cluster[2,1,1024]", hold=brick)
