@@ -34,6 +34,8 @@ from darkhaloscope.storage import (
 
 MANIFEST_NAME = "_manifest.json"
 MAX_ROWS_PER_GROUP = 1_000
+# Noise hardly compresses: level 1 costs a seventh less than pyarrow's 9, for files larger by 0.2 %.
+LEVELS = {"gzip": 1, "zstd": 1}
 
 
 class DatasetError(RuntimeError):
@@ -95,7 +97,12 @@ def write_part(
     rows = 0
     with atomic_output(join(root, key)) as sink:
         with pq.ParquetWriter(
-            sink, schema, compression=codec, write_statistics=_statistics(schema)
+            sink,
+            schema,
+            compression=codec,
+            compression_level=LEVELS.get(codec),
+            write_statistics=_labels(schema),
+            use_dictionary=_labels(schema),
         ) as writer:
             for table in _regroup(batches, schema, rows_per_group):
                 writer.write_table(table, row_group_size=rows_per_group)
@@ -104,7 +111,8 @@ def write_part(
     return Part(key, rows, size, digest)
 
 
-def _statistics(schema: pa.Schema) -> list[str]:
+def _labels(schema: pa.Schema) -> list[str]:
+    """Return the columns that are no pixels: only these have statistics and values that repeat."""
     return [f.name for f in schema if not pa.types.is_binary(f.type)]
 
 

@@ -123,6 +123,7 @@ class Stamps:
     poisson_noise: bool = True
     noise_correlation: float = 1.4  # a matched-filter SNR from invvar alone is divided by this
     codec: Literal["gzip", "zstd", "none"] = "gzip"
+    dtype: Literal["float32", "float16"] = "float32"  # of the pixels as written
     bricks_per_chunk: int = 64
 
 
@@ -131,6 +132,7 @@ class Limits:
     """What a run accepts; decides no pixel, so it is part of no hash."""
 
     max_failed_fraction: float = 0.02  # of the rows of 4c, or the sweep files of stage 3
+    brick_seconds: float = 600.0  # 4c: for copying and opening a brick, and for each 500 of its stamps
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,14 @@ from tqdm import tqdm
 
 from darkhaloscope.dataset import Part, commit_chunk, committed_chunks, gc
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.injection.task import BrickRows, StampTask, TaskResult, stamps_of_bricks
+from darkhaloscope.injection.task import (
+    BrickRows,
+    StampTask,
+    TaskResult,
+    imbalance,
+    share_out,
+    stamps_of_bricks,
+)
 from darkhaloscope.records import MANIFEST
 from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join
@@ -58,11 +65,12 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
         for number, chunk in enumerate(tqdm(chunks, desc="4c chunks", unit="chunk", mininterval=1)):
             if number in done:
                 continue
-            tasks = [StampTask(tuple(t), output, number) for t in share_out(chunk, args.partitions)]
+            shares = share_out(chunk, args.partitions)
+            tasks = [StampTask(tuple(share), output, number) for share in shares]
             results = run_tasks(spark, tasks, _stamp_task(experiment, cache_url(args.output_s3)))
             stage.owner.check()
             write_failures(output, [Failure("4c", *f) for r in results for f in r.failures], number)
-            commit_chunk(output, number, [r.part for r in results], _facts(results))
+            commit_chunk(output, number, [r.part for r in results], _facts(results, shares))
         gc(output)
         counts = _totals(output)
         expected = sum(b.rows for b in bricks)
@@ -112,17 +120,6 @@ def _brick_psf(experiment: Experiment) -> dict[str, dict[str, float]]:
     return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
 
 
-def share_out(bricks: list[BrickRows], n_tasks: int) -> list[list[BrickRows]]:
-    """Put bricks into at most `n_tasks` tasks of about equal rows: largest first, to the emptiest task."""
-    tasks: list[list[BrickRows]] = [[] for _ in range(min(n_tasks, len(bricks)))]
-    load = [0] * len(tasks)
-    for brick in sorted(bricks, key=lambda b: (-b.rows, b.name)):
-        lightest = load.index(min(load))
-        tasks[lightest].append(brick)
-        load[lightest] += brick.rows
-    return tasks
-
-
 def _stamp_task(experiment: Experiment, coadds: str) -> Any:
     def make(index: int, attempt: int, task: StampTask) -> TaskResult:
         return stamps_of_bricks(task, index, attempt, coadds, experiment)
@@ -130,9 +127,10 @@ def _stamp_task(experiment: Experiment, coadds: str) -> Any:
     return make
 
 
-def _facts(results: list[TaskResult]) -> dict[str, Any]:
+def _facts(results: list[TaskResult], shares: list[list[BrickRows]]) -> dict[str, Any]:
     reasons = sum((Counter(r.reasons) for r in results), Counter())
-    return {"ok": sum(r.ok for r in results), "failed": sum(reasons.values()), "reasons": dict(reasons)}
+    return {"ok": sum(r.ok for r in results), "failed": sum(reasons.values()), "reasons": dict(reasons),
+            "tasks": len(shares), "max_over_mean_cost": round(imbalance(shares), 4)}  # fmt: skip
 
 
 def _totals(output: str) -> dict[str, Any]:
@@ -145,5 +143,7 @@ def _totals(output: str) -> dict[str, Any]:
         "failed": sum(c["failed"] for c in chunks),
         "reasons": dict(sorted(reasons.items())),
         "chunks": len(chunks),
+        "tasks": sum(c["tasks"] for c in chunks),
+        "max_over_mean_cost": max((c["max_over_mean_cost"] for c in chunks), default=1.0),
         "bytes": sum(p.bytes for p in parts),
     }

@@ -25,7 +25,7 @@ NOISE_STREAM = 0
 # (obsbot; Burleigh et al. 2020, AJ 160, 61).
 SKY_MAGNITUDE = {"g": 22.04, "r": 20.91, "z": 18.46}
 
-SECTION = 200  # pixels; starts at multiples of 100, where the survey's tiles start
+SECTION = 100  # pixels; one of the survey's tiles: sections start at multiples of 100
 SECTION_STARTS = tuple(range(200, 3600, 600))
 BRIGHT_SIGMA = 5.0
 MIN_BRIGHT_PIXELS = 200
@@ -40,52 +40,56 @@ class Sections(Protocol):
         """Return the section whose first pixel is (x0, y0)."""
 
 
-def fit_gain(image: np.ndarray, variance: np.ndarray) -> float:
+def fit_gain(image: np.ndarray, variance: np.ndarray, sky_variance: float) -> float:
     """Return the gain, electrons per nmgy, from the slope of variance against image; NaN without a fit.
 
-    Pixels brighter than 5 sigma are binned by brightness; the slope is that of Theil and Sen (Sen 1968, JASA
-    63, 1379) through the medians of the bins. The intercept is free: the variance of pixels in sources is
-    some per cents off that of the sky for reasons other than photons.
+    Pixels brighter than 5 sigma of the sky are binned by brightness; the slope is that of Theil and Sen (Sen
+    1968, JASA 63, 1379) through the medians of the bins. The intercept is free: the variance of pixels in
+    sources is some per cents off that of the sky for reasons other than photons.
 
     Args:
         image: (n,) nmgy/pixel.
         variance: (n,) 1 / inverse variance, nmgy^2, of the same pixels, all with data.
+        sky_variance: nmgy^2.
     """
-    if not len(image):
+    sigma = np.sqrt(sky_variance)
+    bright = image > BRIGHT_SIGMA * sigma
+    image, variance = image[bright], variance[bright]
+    if len(image) < MIN_BRIGHT_PIXELS:
         return float("nan")
-    bright = image > BRIGHT_SIGMA * np.sqrt(np.median(variance))
-    if np.count_nonzero(bright) < MIN_BRIGHT_PIXELS:
-        return float("nan")
-    order = np.argsort(image[bright], kind="stable")
-    bins = np.array_split(order, N_BINS)
-    x = np.array([np.median(image[bright][b]) for b in bins])
-    y = np.array([np.median(variance[bright][b]) for b in bins])
+    bins = np.array_split(np.argsort(image, kind="stable"), N_BINS)
+    x = np.array([np.median(image[b]) for b in bins])
+    y = np.array([np.median(variance[b]) for b in bins])
     slope = theilslopes(y, x)[0]
-    reaches = x[-1] > MIN_REACH_SIGMA * np.sqrt(np.median(variance))
-    return float(1.0 / slope) if reaches and slope > 0 else float("nan")
+    return float(1.0 / slope) if x[-1] > MIN_REACH_SIGMA * sigma and slope > 0 else float("nan")
 
 
 def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
     """Return the gain per band, (band,) electrons per nmgy, of a brick; NaN where it cannot be fitted.
 
     Read from 36 sections at fixed places, so that it does not depend on which rows are made. The depth
-    differs between sections: the variances of each are shifted so that its sky has the brick's median.
+    differs between sections: the variances of each are shifted so that its sky, taken from every fourth pixel, has
+    the brick's median.
 
     Args:
         brick: an open brick.
         bad_bits: maskbits of pixels to leave out.
     """
-    sections = list(_readable(brick))
+    sections = [(s, (s.maskbits & bad_bits) == 0) for s in _readable(brick)]
     gains = []
     for band in range(len(BANDS)):
-        parts = [_band_pixels(s, band, bad_bits) for s in sections]
-        parts = [(image, variance) for image, variance in parts if len(image) > SECTION]
-        if not parts:
+        planes = [
+            (s.image[band], s.invvar[band], unmasked & (s.invvar[band] > 0)) for s, unmasked in sections
+        ]
+        planes = [p for p in planes if np.count_nonzero(p[2][::2, ::2]) > SECTION // 4]
+        if not planes:
             gains.append(np.nan)
             continue
-        levels = np.array([_sky_variance(*part) for part in parts])
-        scaled = [v + (np.median(levels) - level) for (_, v), level in zip(parts, levels, strict=True)]
-        gains.append(fit_gain(np.concatenate([i for i, _ in parts]), np.concatenate(scaled)))
+        levels = [_sky_variance(*(p[::2, ::2] for p in plane)) for plane in planes]
+        sky = float(np.median(levels))
+        parts = [_bright(*plane, sky, sky - level) for plane, level in zip(planes, levels, strict=True)]
+        image, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
+        gains.append(fit_gain(image, variance, sky))
     return np.array(gains)
 
 
@@ -98,14 +102,19 @@ def _readable(brick: Sections) -> Iterator[Cutout]:
                 continue  # a broken tile costs its own rows, not the brick's gain
 
 
-def _band_pixels(section: Cutout, band: int, bad_bits: int) -> tuple[np.ndarray, np.ndarray]:
-    good = (section.invvar[band] > 0) & ((section.maskbits & bad_bits) == 0)
-    return section.image[band][good].astype(np.float64), 1.0 / section.invvar[band][good].astype(np.float64)
-
-
-def _sky_variance(image: np.ndarray, variance: np.ndarray) -> float:
+def _sky_variance(image: np.ndarray, invvar: np.ndarray, good: np.ndarray) -> float:
+    """Return the variance, nmgy^2, of a section's good pixels without light."""
+    image, variance = image[good], 1.0 / invvar[good]
     faint = np.abs(image) < 2 * np.sqrt(np.median(variance))
     return float(np.median(variance[faint] if faint.any() else variance))
+
+
+def _bright(
+    image: np.ndarray, invvar: np.ndarray, good: np.ndarray, sky: float, shift: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return image and variance + shift, float64, of a section's good pixels that stand out of the sky."""
+    chosen = good & (image > BRIGHT_SIGMA * np.sqrt(sky))
+    return image[chosen].astype(np.float64), 1.0 / invvar[chosen].astype(np.float64) + shift
 
 
 def sky_gain(sky_variance: float, band: str) -> float:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from darkhaloscope.dataset import Part, open_part, write_part
+from darkhaloscope.dataset import Part, write_part
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.psfs import load_kernels
 from darkhaloscope.injection.stamps import failed_stamps, gains_of, make_stamps, stamp_schema
+from darkhaloscope.injection.visit import Visit, ahead
 from darkhaloscope.records import MANIFEST
+from darkhaloscope.storage import filesystem
 from darkhaloscope.survey.coadds import BrickReader
 from darkhaloscope.survey.errors import BrickUnreadable
 
 ROWS_PER_BATCH = 500  # bounds the memory of a task: 500 stamps are 25 MB, and as much again for invvar
+# What a brick costs beside its stamps (opening ten files, the gain), in stamps: benchmarks/stamps.py measures it.
+BRICK_COST = 30.0
 
 
 @dataclass(frozen=True)
@@ -29,6 +38,11 @@ class BrickRows:
     rows: int
     files: tuple[str, ...]
     psf: dict[str, float] | None = None
+
+    @property
+    def cost(self) -> float:
+        """Expected time, in that of one stamp."""
+        return BRICK_COST + self.rows
 
 
 @dataclass(frozen=True)
@@ -50,10 +64,33 @@ class TaskResult:
     failures: list[tuple[str, int, str, str]] = field(default_factory=list)
 
 
+def share_out(bricks: list[BrickRows], n_tasks: int) -> list[list[BrickRows]]:
+    """Put bricks into at most `n_tasks` tasks of about equal cost: dearest first, to the cheapest task."""
+    tasks: list[list[BrickRows]] = [[] for _ in range(min(n_tasks, len(bricks)))]
+    load = [0.0] * len(tasks)
+    for brick in sorted(bricks, key=lambda b: (-b.cost, b.name)):
+        lightest = load.index(min(load))
+        tasks[lightest].append(brick)
+        load[lightest] += brick.cost
+    return tasks
+
+
+def imbalance(tasks: list[list[BrickRows]]) -> float:
+    """Return the largest over the mean cost of tasks, 1 at best: how much longer they take than they must."""
+    costs = [sum(b.cost for b in task) for task in tasks]
+    return max(costs) * len(costs) / sum(costs)
+
+
 def stamps_of_bricks(
     task: StampTask, index: int, attempt: int, coadds: str, experiment: Experiment
 ) -> TaskResult:
     """Make and write the stamps of a task's bricks.
+
+    One brick is worked on at a time, and the next is opened meanwhile; where the coadds are not on this machine,
+    opening copies them to a scratch folder, so that it holds two bricks at most. The folder is deleted at the end.
+
+    A brick that cannot be read costs its own rows only: they are written as failed, with the reason. The same
+    holds for a brick that does not come in `limits.brick_seconds`: it is left behind (see `Visit`).
 
     Args:
         task: the bricks.
@@ -61,50 +98,73 @@ def stamps_of_bricks(
         attempt: number of the attempt.
         coadds: base URL of the coadds.
         experiment: the config.
-
-    A brick that cannot be read costs its own rows only: they are written as failed, with the reason.
     """
     result = TaskResult(Part("", 0, 0, ""))
-    batches = (
-        batch for brick in task.bricks for batch in _stamps_of_brick(brick, coadds, experiment, result)
-    )
-    schema = stamp_schema(experiment)
-    result.part = write_part(
-        task.output, task.chunk, index, batches, schema, attempt, experiment.stamps.codec, ROWS_PER_BATCH
-    )
+    with tempfile.TemporaryDirectory(prefix="stamps-", dir=_scratch(), ignore_cleanup_errors=True) as folder:
+        batches = _batches(task.bricks, coadds, folder, experiment, result)
+        schema, codec = stamp_schema(experiment), experiment.stamps.codec
+        result.part = write_part(
+            task.output, task.chunk, index, batches, schema, attempt, codec, ROWS_PER_BATCH
+        )
     return result
 
 
-def _stamps_of_brick(
-    brick: BrickRows, coadds: str, experiment: Experiment, result: TaskResult
+def _scratch() -> str | None:
+    """Return the first of YARN's or Spark's scratch disks for this executor, or None: the system's folder."""
+    folders = os.environ.get("LOCAL_DIRS") or os.environ.get("SPARK_LOCAL_DIRS") or ""
+    return folders.split(",")[0] or None
+
+
+def _batches(
+    bricks: tuple[BrickRows, ...], coadds: str, folder: str, experiment: Experiment, result: TaskResult
 ) -> Iterator[pa.RecordBatch]:
-    rows, kernels, done = read_manifest_rows(brick), load_kernels(experiment), 0
+    rows, kernels, limit = (
+        read_manifest_rows(bricks),
+        load_kernels(experiment),
+        experiment.limits.brick_seconds,
+    )
+    bands = experiment.survey.bands
+    readers = (BrickReader(coadds, b.name, bands, folder, b.psf, n_cuts=b.rows) for b in bricks)
+    for visit in ahead(Visit(reader, limit) for reader in readers):
+        yield from _stamps_of_brick(visit, rows[visit.reader.brickname], experiment, kernels, result)
+
+
+def _stamps_of_brick(
+    visit: Visit, rows: pa.Table, experiment: Experiment, kernels: np.ndarray | None, result: TaskResult
+) -> Iterator[pa.RecordBatch]:
+    done = 0
     try:
-        with BrickReader(
-            coadds, brick.name, experiment.survey.bands, brick_row=brick.psf, n_cuts=rows.num_rows
-        ) as reader:
-            gains = gains_of(reader, experiment)
-            while done < rows.num_rows:
-                batch = make_stamps(reader, rows.slice(done, ROWS_PER_BATCH), experiment, kernels, gains)
-                done += batch.num_rows
-                _count(batch, result)
-                yield batch
+        visit.opened()
+        gains = visit.work(lambda brick: gains_of(brick, experiment))
+        while done < rows.num_rows:
+            part = rows.slice(done, ROWS_PER_BATCH)
+            batch = visit.work(
+                partial(make_stamps, rows=part, experiment=experiment, kernels=kernels, gains=gains)
+            )
+            done += batch.num_rows
+            _count(batch, result)
+            yield batch
     except BrickUnreadable as error:
         left = rows.slice(done)
-        result.failures.append((brick.name, left.num_rows, type(error).__name__, str(error)))
+        result.failures.append((visit.reader.brickname, left.num_rows, type(error).__name__, str(error)))
         batch = failed_stamps(left, str(error), experiment, kernels)
         _count(batch, result)
         yield batch
 
 
-def read_manifest_rows(brick: BrickRows) -> pa.Table:
-    """Return a brick's manifest rows, sorted by task_id, at most `brick.rows` of them."""
-    tables = []
-    for url in brick.files:
-        with open_part(url) as part:
-            mine = pc.field("brickname") == brick.name
-            tables.append(part.read(columns=MANIFEST.names).filter(mine))
-    return pa.concat_tables(tables).sort_by("task_id").slice(0, brick.rows)
+def read_manifest_rows(bricks: tuple[BrickRows, ...]) -> dict[str, pa.Table]:
+    """Return each brick's manifest rows, sorted by task_id, at most `rows` of them.
+
+    The manifest is in the order of bricks: of its files only the row groups that have these bricks are read.
+    """
+    names, tables = [b.name for b in bricks], []
+    for url in sorted({file for brick in bricks for file in brick.files}):
+        fs, path = filesystem(url)
+        where = {"filesystem": PyFileSystem(FSSpecHandler(fs)), "partitioning": None}
+        mine = pc.field("brickname").isin(names)
+        tables.append(pq.read_table(path, columns=MANIFEST.names, filters=mine, **where))
+    rows = pa.concat_tables(tables).sort_by("task_id")
+    return {b.name: rows.filter(pc.field("brickname") == b.name).slice(0, b.rows) for b in bricks}
 
 
 def _count(batch: pa.RecordBatch, result: TaskResult) -> None:

@@ -40,3 +40,7 @@ class BrickMissing(BrickUnreadable):
 
 class BandMissing(BrickUnreadable):
     """The source has coadds of the brick, but not in every band asked for."""
+
+
+class BrickTooSlow(BrickUnreadable):
+    """A read of the brick's coadds did not come back in time."""

@@ -11,6 +11,7 @@ import numpy as np
 from darkhaloscope.records import STAMP_SIZE
 from darkhaloscope.survey.errors import BrickUnreadable, FitsBroken
 from darkhaloscope.survey.files import check_fits
+from darkhaloscope.survey.tiles import Tiles
 from darkhaloscope.survey.wcs import TanWcs
 
 
@@ -26,6 +27,7 @@ class Plane:
         self.brickname, self.label = brickname, label
         self.keep_whole = False
         self._whole: np.ndarray | None = None
+        self._tiles: Tiles | None = None
         try:
             check_fits(path)
         except FitsBroken as error:
@@ -37,6 +39,7 @@ class Plane:
             self._hdu = self._image_hdu()
             self.header = self._hdu.read_header()
             self.height, self.width = self._hdu.get_dims()
+            self._tiles = Tiles.of(path, self.header, self._hdu.get_offsets()["data_start"], self._by_fitsio)
         except OSError as error:
             raise self._unreadable(error) from error
 
@@ -56,6 +59,8 @@ class Plane:
     def close(self) -> None:
         """Close the file."""
         self._fits.close()
+        if self._tiles is not None:
+            self._tiles.close()
         self._whole = None
 
     def _unreadable(self, error: Exception) -> BrickUnreadable:
@@ -109,14 +114,21 @@ class Plane:
         return padded
 
     def _read(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray:
+        if not self.keep_whole:
+            return self._pixels(xa, xb, ya, yb)
+        if self._whole is None:
+            self._whole = self._pixels(0, self.width, 0, self.height)
+        return self._whole[ya:yb, xa:xb].copy()
+
+    def _pixels(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray:
         try:
-            if not self.keep_whole:
-                return np.ascontiguousarray(self._hdu[ya:yb, xa:xb])
-            if self._whole is None:
-                self._whole = self._hdu.read()
+            data = None if self._tiles is None else self._tiles.window(xa, xb, ya, yb)
+            return self._by_fitsio(xa, xb, ya, yb) if data is None else data
         except (OSError, ValueError) as error:
             raise self._unreadable(error) from error
-        return self._whole[ya:yb, xa:xb].copy()
+
+    def _by_fitsio(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray:
+        return np.ascontiguousarray(self._hdu[ya:yb, xa:xb])
 
     def value(self, x: float, y: float) -> float:
         """Return the value of the pixel nearest to (x, y), moved into the plane where it is beyond."""

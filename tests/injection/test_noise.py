@@ -57,11 +57,11 @@ def test_the_sky_gain_makes_the_skys_photons_its_variance():
 def test_a_fit_needs_a_rising_variance_and_enough_bright_pixels():
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 1.0, 4000)
-    assert fit_gain(image, 1e-4 + image / 4e4) == pytest.approx(4e4, rel=1e-6)
-    assert np.isnan(fit_gain(image, 1e-4 - image / 4e5))
-    assert np.isnan(fit_gain(image[:100], 1e-4 + image[:100] / 4e4))
-    assert np.isnan(fit_gain(image / 10, 1e-4 + image / 4e4))
-    assert np.isnan(fit_gain(np.array([]), np.array([])))
+    assert fit_gain(image, 1e-4 + image / 4e4, 1e-4) == pytest.approx(4e4, rel=1e-6)
+    assert np.isnan(fit_gain(image, 1e-4 - image / 4e5, 1e-4))
+    assert np.isnan(fit_gain(image[:100], 1e-4 + image[:100] / 4e4, 1e-4))
+    assert np.isnan(fit_gain(image / 10, 1e-4 + image / 4e4, 1e-4))
+    assert np.isnan(fit_gain(np.array([]), np.array([]), 1e-4))
 
 
 def test_photon_noise_has_the_variance_of_the_light_and_none_where_it_is_dark():
