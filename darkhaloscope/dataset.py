@@ -129,6 +129,12 @@ def committed_chunks(root: str) -> dict[int, dict[str, Any]]:
     return {int(f.split("chunk=")[-1].split("/")[0]): json.loads(fs.cat_file(f)) for f in found}
 
 
+def count_committed_chunks(root: str) -> int:
+    """Return the number of committed chunks without reading their manifests: a running stage's progress."""
+    fs, path = filesystem(root)
+    return len(fs.glob(f"{path}/chunk=*/{MANIFEST_NAME}"))
+
+
 def committed_parts(root: str) -> list[Part]:
     """Return the parts of every committed chunk, in the order of chunk and key."""
     chunks = committed_chunks(root)

@@ -13,12 +13,14 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from darkhaloscope.dataset import DatasetError
@@ -27,6 +29,7 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.storage import create_exclusive, filesystem, join, read_bytes, replace_file
 
 RECORD_NAME = "_stage_config.json"
+PACKAGE_FACTS = "darkhaloscope-package.json"  # in a packed environment (bootstrap/package.py): its checksums
 OWNER_NAME = "_owner.json"
 HEARTBEAT_S = 10.0
 EXPIRY_S = 60.0
@@ -47,6 +50,12 @@ def code_version() -> str:
         return version("darkhaloscope")
     except PackageNotFoundError:
         return "not installed"
+
+
+def package_facts() -> dict[str, Any] | None:
+    """Return what the packed environment this runs in says of itself (wheel, checksum, commit); None outside one."""
+    path = Path(sys.prefix, PACKAGE_FACTS)
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def read_record(root: str) -> dict[str, Any] | None:
@@ -148,6 +157,7 @@ class StageRun:
             "state": "running",
             "hash": self.hash,
             "code_version": code_version(),
+            "package": package_facts(),
             "inputs": dict(inputs),
             "options": dict(options or {}),
             "decided_by": list(sections),
