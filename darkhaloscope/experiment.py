@@ -204,7 +204,7 @@ class Experiment:
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
-    """Read an experiment file (path or URL); `overrides` maps dotted keys ("psf.model") to values that win over the file.
+    """Read an experiment file (path or URL); `overrides`: dotted keys ("psf.model") to values that win over the file.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key (the nearest is named), a value of the wrong type
