@@ -101,7 +101,7 @@ def read(cls: type[T], path: Path) -> T:
     Raises:
         ConfigError: no such file, not TOML, an unknown key, a value of the wrong type.
     """
-    return build(cls, _raw(path), str(path))
+    return build(cls, raw_toml(path), str(path))
 
 
 def named(cls: type[T], folder: str, name: str) -> T:
@@ -123,7 +123,7 @@ def read_prices(path: Path = HERE / "prices.toml") -> tuple[Prices, dict[str, In
     Raises:
         ConfigError: as `read`.
     """
-    raw = _raw(path)
+    raw = raw_toml(path)
     types = {
         n: build(InstanceType, {"name": n, **v}, f"{path} [{n}]") for n, v in raw.pop("instances", {}).items()
     }
@@ -163,7 +163,12 @@ def check_site(site: Site) -> None:
         raise ConfigError("site: execution_role is no ARN of a role (arn:aws:iam::<account>:role/<name>)")
 
 
-def _raw(path: Path) -> dict[str, Any]:
+def raw_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file as nested dicts.
+
+    Raises:
+        ConfigError: no such file, or not TOML.
+    """
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:
