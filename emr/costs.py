@@ -159,8 +159,7 @@ def estimate(
     gets, puts, files = requests_of(job, costs, cores)
     written = job.stamps * costs.bytes_per_stamp
     usd = nodes * node_usd_h(node, prices, spot) * wall / HOUR_S
-    usd += gets / 1000 * prices.s3_get_usd_1000 + puts / 1000 * prices.s3_put_usd_1000
-    usd += written / GB * prices.s3_usd_gb_month
+    usd += s3_usd(job, costs, cores, prices)
     working = chunks_of(job) * chunk_s(job, costs, cores)
     return Estimate(
         cores=cores,
@@ -181,12 +180,18 @@ def estimate(
     )
 
 
+def s3_usd(job: Job, costs: Costs, cores: int, prices: Prices) -> float:
+    """Return what S3 asks: the requests, and the output's storage for a month."""
+    gets, puts, _ = requests_of(job, costs, cores)
+    stored = job.stamps * costs.bytes_per_stamp / GB * prices.s3_usd_gb_month
+    return gets / 1000 * prices.s3_get_usd_1000 + puts / 1000 * prices.s3_put_usd_1000 + stored
+
+
 def serverless_usd(job: Job, costs: Costs, cores: int, gib_per_core: float, prices: Prices) -> float:
-    """Return what Serverless asks for the same work on so many cores: vCPU and memory by the second."""
+    """Return what the same work costs on as many cores of Serverless: vCPU and memory by the second, and S3."""
     seconds = wall_s(job, replace(costs, cluster_start_s=0.0), cores)
-    return (
-        cores * seconds / HOUR_S * (prices.serverless_usd_vcpu_h + gib_per_core * prices.serverless_usd_gb_h)
-    )
+    per_hour = cores * (prices.serverless_usd_vcpu_h + gib_per_core * prices.serverless_usd_gb_h)
+    return per_hour * seconds / HOUR_S + s3_usd(job, costs, cores, prices)
 
 
 def measured(figures: Mapping[str, Any]) -> Costs:
