@@ -137,7 +137,7 @@ def spark_submit(folder: Path, archive: Path, *arguments: str) -> subprocess.Com
             str(home / "bin" / "spark-submit"), "--master", "local-cluster[2,1,1024]",
             "--conf", f"spark.archives={archive}#environment", "--conf", "spark.ui.enabled=false", *arguments,
         ],
-        cwd=folder, capture_output=True, text=True, timeout=1200,
+        cwd=folder, capture_output=True, text=True, timeout=600,
         env={
             "PATH": "/usr/bin:/bin", "HOME": str(folder), "JAVA_HOME": java, "SPARK_HOME": str(home),
             "SPARK_LOCAL_IP": "127.0.0.1", "PYSPARK_PYTHON": "./environment/bin/python",
@@ -146,22 +146,17 @@ def spark_submit(folder: Path, archive: Path, *arguments: str) -> subprocess.Com
     )  # fmt: skip
 
 
-SCRIPT = """
+PROBE = """
 import json, sys
+import darkhaloscope, numba, fitsio
 from pyspark.sql import SparkSession
-from spark_jobs import phase3_pipeline, phase4_pipeline
 
 def where(_):
-    import darkhaloscope, fitsio, numba, spark_jobs, sys
-    return [darkhaloscope.__file__, spark_jobs.__file__, fitsio.__file__, numba.__file__, *sys.path]
+    import darkhaloscope, spark_jobs, sys
+    return [darkhaloscope.__file__, spark_jobs.__file__, sys.prefix, *sys.path]
 
-shared = sys.argv[1:]
-status = phase3_pipeline.main(shared)
-for stage in (["4a"], ["4b"], ["4c", "--max-failed-fraction", "0.5"]):
-    status = status or phase4_pipeline.main(["--stage", *stage, *shared])
 spark = SparkSession.builder.getOrCreate()
-print("WHERE " + json.dumps([where(0), *spark.sparkContext.parallelize(range(2), 2).map(where).collect()]))
-sys.exit(status)
+print("PROBE " + json.dumps([where(0), *spark.sparkContext.parallelize(range(2), 2).map(where).collect()]))
 """
 
 
@@ -177,18 +172,35 @@ def test_stages_run_on_a_cluster_where_only_the_archive_can_be_imported(packed, 
     (elsewhere / "environment").mkdir(parents=True)
     with tarfile.open(archive) as tar:  # as YARN does for the driver
         tar.extractall(elsewhere / "environment", filter="fully_trusted")
-    (elsewhere / "stages.py").write_text(SCRIPT)  # one session: an executor unpacks the archive once
+    for name in ("phase3_pipeline.py", "phase4_pipeline.py"):
+        shutil.copy(REPOSITORY / "spark_jobs" / name, elsewhere)  # the script travels alone
 
-    shared = ["--output-s3", str(tmp_path / "out"), "--survey-source", str(sky)]
-    done = spark_submit(elsewhere, archive, "stages.py", *shared, "--experiment", "experiments/smoke.toml")
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    (elsewhere / "probe.py").write_text(PROBE)
+    probe = spark_submit(elsewhere, archive, "probe.py")
+    assert probe.returncode == 0, probe.stderr[-3000:]
     (said,) = [
-        json.loads(ln.removeprefix("WHERE ")) for ln in done.stdout.splitlines() if ln.startswith("WHERE ")
+        json.loads(ln.removeprefix("PROBE ")) for ln in probe.stdout.splitlines() if ln.startswith("PROBE ")
     ]
     assert len(said) == 3
     for places in said:
-        assert all("/environment/" in p for p in places[:4]), places
+        assert all("/environment/" in p for p in places[:2])
         assert not any(str(REPOSITORY) in p for p in places if "/pyspark/" not in p), places
+
+    shared = [
+        "--output-s3",
+        str(tmp_path / "out"),
+        "--survey-source",
+        str(sky),
+        "--experiment",
+        "experiments/smoke.toml",
+    ]
+    for script, flags in (
+        ("phase3_pipeline.py", []), ("phase4_pipeline.py", ["--stage", "4a"]),
+        ("phase4_pipeline.py", ["--stage", "4b"]),
+        ("phase4_pipeline.py", ["--stage", "4c", "--max-failed-fraction", "0.5"]),
+    ):  # fmt: skip
+        done = spark_submit(elsewhere, archive, script, *flags, *shared)
+        assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     (output,) = (tmp_path / "out" / "phase4c" / "smoke").iterdir()
     assert sum(read_table(str(output)).column("cutout_ok").to_pylist()) > 20
     assert read_record(str(output))["package"]["wheel_sha256"] == manifest["wheel_sha256"]
