@@ -160,6 +160,12 @@ def _keys_in_chunks(root: str) -> list[str]:
     return sorted(k for k in keys if k.startswith("chunk=") and k.count("/") == 1)
 
 
+def count_committed_chunks(root: str) -> int:
+    """Return the number of committed chunks without reading their manifests: a running stage's progress."""
+    fs, path = filesystem(root)
+    return len(fs.glob(f"{path}/chunk=*/{MANIFEST_NAME}"))
+
+
 def committed_parts(root: str) -> list[Part]:
     """Return the parts of every committed chunk, in the order of chunk and key."""
     chunks = committed_chunks(root)

@@ -18,6 +18,9 @@ from typing import Any, Literal
 
 from darkhaloscope.config import ConfigError, build
 from darkhaloscope.records import BANDS, STAMP_SIZE
+from darkhaloscope.storage import read_bytes
+
+MAX_FILE_BYTES = 1 << 20  # of an experiment file
 
 
 @dataclass(frozen=True)
@@ -225,14 +228,14 @@ class Experiment:
 
 
 def load(path: str | Path, overrides: Mapping[str, Any] | None = None) -> Experiment:
-    """Read an experiment file; `overrides` maps dotted keys ("psf.model") to values that win over the file.
+    """Read an experiment file (path or URL); `overrides`: dotted keys ("psf.model") to values that win over the file.
 
     Raises:
         ConfigError: no such file, not TOML, an unknown key (the nearest is named), a value of the wrong type
             or outside its choices, or bands that are not distinct letters of g, r, z.
     """
     try:
-        raw = tomllib.loads(Path(path).read_text())
+        raw = tomllib.loads(read_bytes(path, MAX_FILE_BYTES).decode())
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such experiment file; see experiments/ for those there are") from None
     except tomllib.TOMLDecodeError as error:

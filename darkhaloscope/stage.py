@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from darkhaloscope.dataset import DatasetError
@@ -36,6 +37,7 @@ from darkhaloscope.storage import (
 )
 
 RECORD_NAME = "_stage_config.json"
+PACKAGE_FACTS = "darkhaloscope-package.json"  # in a packed environment (bootstrap/package.py): its checksums
 OWNER_NAME = "_owner.json"
 HEARTBEAT_S = 10.0
 EXPIRY_S = 60.0
@@ -56,6 +58,12 @@ def code_version() -> str:
         return version("darkhaloscope")
     except PackageNotFoundError:
         return "not installed"
+
+
+def package_facts() -> dict[str, Any] | None:
+    """Return what the packed environment this runs in says of itself (wheel, checksum, commit); None outside one."""
+    path = Path(sys.prefix, PACKAGE_FACTS)
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def read_record(root: str) -> dict[str, Any] | None:
@@ -176,6 +184,7 @@ class StageRun:
             "state": "running",
             "hash": self.hash,
             "code_version": code_version(),
+            "package": package_facts(),
             "inputs": dict(inputs),
             "options": dict(options or {}),
             "decided_by": list(sections),

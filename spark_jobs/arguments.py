@@ -8,6 +8,7 @@ from typing import Any
 
 from darkhaloscope.config import ConfigError
 from darkhaloscope.experiment import Experiment, load, parse_bands
+from darkhaloscope.storage import is_local
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DEFAULT_EXPERIMENT = "smoke"
@@ -21,7 +22,9 @@ STAMP_SECTIONS = (
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Add the flags that every stage takes."""
     which = parser.add_argument_group("which experiment")
-    which.add_argument("--experiment", metavar="TOML", help="experiment file, e.g. experiments/gen3.toml")
+    which.add_argument(
+        "--experiment", metavar="TOML", help="experiment file (path or URL), e.g. experiments/gen3.toml"
+    )
     which.add_argument("--variant", help="the experiment file whose `variant` is this (the seed's flag)")
     which.add_argument("--experiment-id", help="name of the output folder below the variant")
     where = parser.add_argument_group("where")
@@ -91,8 +94,10 @@ def experiment_of(args: argparse.Namespace, **overrides: Any) -> Experiment:
     )
 
 
-def _find(path: str) -> Path:
-    """Return the file as given, or below the folder that holds experiments/ (for runs from elsewhere)."""
+def _find(path: str) -> str | Path:
+    """Return the file as given (path or URL), or below the folder that holds experiments/ (for runs from elsewhere)."""
+    if not is_local(path):
+        return path
     here, beside_code = Path(path), EXPERIMENTS.parent / path
     return beside_code if not here.exists() and beside_code.exists() else here
 

@@ -50,6 +50,14 @@ def test_parts_of_repeated_tasks_are_not_read_and_are_collected(root):
     assert ds.read_table(root).num_rows == 3
 
 
+def test_only_committed_chunks_are_counted(root):
+    parts = [ds.write_part(root, chunk, 0, batches(3), SCHEMA) for chunk in range(3)]
+    assert ds.count_committed_chunks(root) == 0
+    for chunk in (0, 2):
+        ds.commit_chunk(root, chunk, [parts[chunk]])
+    assert ds.count_committed_chunks(root) == 2
+
+
 def test_a_chunk_is_committed_once(root):
     first, second = (ds.write_part(root, 0, i, batches(2), SCHEMA) for i in range(2))
     ds.commit_chunk(root, 0, [first])

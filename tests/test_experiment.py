@@ -5,6 +5,7 @@ import pytest
 
 from darkhaloscope.config import ConfigError
 from darkhaloscope.experiment import from_dict, load, parse_bands
+from darkhaloscope.storage import filesystem
 
 EXPERIMENTS = sorted((Path(__file__).parents[1] / "experiments").glob("*.toml"))
 NAMES = {"name": "x", "variant": "v", "experiment_id": "e"}
@@ -93,3 +94,12 @@ def test_bands_parse_however_they_are_written(text):
 def test_other_bands_are_a_clear_error(text):
     with pytest.raises(ConfigError, match="bands"):
         parse_bands(text)
+
+
+def test_an_experiment_is_read_from_a_url_as_from_a_path(toml, s3_bucket):
+    path = toml("seed = 9\n")
+    fs, key = filesystem(f"{s3_bucket}/configs/x.toml")
+    fs.put_file(str(path), key)
+    assert load(f"{s3_bucket}/configs/x.toml") == load(path)
+    with pytest.raises(ConfigError, match="no such experiment file"):
+        load(f"{s3_bucket}/configs/none.toml")

@@ -6,7 +6,16 @@ import pytest
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import from_dict
-from darkhaloscope.stage import OutputRefused, Owner, StageRun, input_hash, place, read_record
+from darkhaloscope.stage import (
+    PACKAGE_FACTS,
+    OutputRefused,
+    Owner,
+    StageRun,
+    input_hash,
+    package_facts,
+    place,
+    read_record,
+)
 
 EXPERIMENT = from_dict({"name": "x", "variant": "v", "experiment_id": "e"}, "test")
 
@@ -27,6 +36,15 @@ def test_the_record_says_what_was_run_on_what(tmp_path):
     assert record["options"] == {"test_limit": 5}
     assert record["seconds"] >= 0 and record["code_version"]
     assert not (tmp_path / "_owner.json").exists()
+
+
+def test_the_record_has_the_facts_of_the_package_it_ran_in(tmp_path, monkeypatch):
+    assert package_facts() is None
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    (tmp_path / PACKAGE_FACTS).write_text('{"wheel_sha256": "abc"}')
+    with run(tmp_path / "out") as stage:
+        stage.finish()
+    assert read_record(str(tmp_path / "out"))["package"] == {"wheel_sha256": "abc"}
 
 
 def test_a_stage_that_did_not_finish_is_no_input(tmp_path):

@@ -1,0 +1,139 @@
+"""Packages and configs on S3, under names that hold their checksum: what is there is not sent again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from darkhaloscope.storage import filesystem, join
+from emr.aws import SubmitError, call
+from emr.requests import Uploaded
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+MANIFEST = "manifest.json"  # of bootstrap/package.py
+PREPARE_NODE = "bootstrap/prepare_node.sh"
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A local file and where it goes."""
+
+    path: Path
+    url: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Package:
+    """What bootstrap/package.py built: its folder and manifest."""
+
+    folder: Path
+    manifest: dict[str, Any]
+
+
+def read_package(folder: Path, release: str) -> Package:
+    """Read a package's manifest and check that it is that of this code and release.
+
+    Raises:
+        SubmitError: none was built, for another release or machine, or from scripts that have changed since.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise SubmitError(f"{path}: no package there; build it first: make emr-package")
+    manifest = json.loads(path.read_text())
+    if manifest["release"] != release:
+        raise SubmitError(
+            f"{path}: built for {manifest['release']}, the cluster runs {release}; build it for that one"
+        )
+    if manifest["machine"] != "x86_64":
+        raise SubmitError(
+            f"{path}: built on {manifest['machine']}; the nodes are x86_64; build it on such a machine"
+        )
+    changed = [s for s, sha in manifest["scripts"].items() if _sha256(REPOSITORY / s) != sha]
+    if changed:
+        raise SubmitError(f"{path}: older than {changed}: build it anew (make emr-package)")
+    return Package(folder, manifest)
+
+
+def plan_uploads(
+    package: Package, script: str, experiment: Path, code: str
+) -> tuple[list[Upload], Uploaded, str]:
+    """Return the files to upload, the URLs that requests name, and the URL of the experiment file.
+
+    Args:
+        package: what was built.
+        script: path of the stage's script in the repository.
+        experiment: local experiment file.
+        code: URL of the folder for code and configs.
+    """
+    manifest = package.manifest
+    archive = _upload(package.folder / manifest["archive"], code, manifest["archive_sha256"])
+    entry, prepare = (_upload(REPOSITORY / s, code, manifest["scripts"][s]) for s in (script, PREPARE_NODE))
+    config = _upload(experiment, code, _sha256(experiment))
+    uploads = [archive, entry, prepare, config]
+    return uploads, Uploaded(archive.url, entry.url, prepare.url), config.url
+
+
+def send(s3: Any, uploads: list[Upload], kms_key: str = "") -> list[Upload]:
+    """Upload what is not there yet; return those that were sent.
+
+    Raises:
+        SubmitError: a bucket that is missing or refuses, or a file that is not the one the manifest names.
+    """
+    sent = []
+    for upload in uploads:
+        bucket, _, key = filesystem(upload.url)[1].partition("/")
+        what = f"upload of {upload.path.name} to {upload.url}"
+        if not call(what, lambda b=bucket, k=key, u=upload: _is_there(s3, b, k, u)):
+            if _sha256(upload.path) != upload.sha256:
+                raise SubmitError(
+                    f"{upload.path}: not the file whose checksum the manifest has; build it anew"
+                )
+            encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+            extra = {"Metadata": {"sha256": upload.sha256}, **encryption}
+            call(
+                what,
+                lambda b=bucket, k=key, u=upload, e=extra: s3.upload_file(str(u.path), b, k, ExtraArgs=e),
+            )
+            sent.append(upload)
+    return sent
+
+
+def check_bucket(s3: Any, url: str, region: str) -> str:
+    """Check that a URL's bucket can be reached; return a warning where it is in another region, else "".
+
+    Raises:
+        SubmitError: it does not exist, or may not be read.
+    """
+    bucket = filesystem(url)[1].partition("/")[0]
+    head = call(f"bucket {bucket} of {url}", lambda: s3.head_bucket(Bucket=bucket))
+    found = head.get("BucketRegion", region)
+    return (
+        ""
+        if found == region
+        else f"bucket {bucket} is in {found}, the cluster in {region}: transfers cost money"
+    )
+
+
+def _is_there(s3: Any, bucket: str, key: str, upload: Upload) -> bool:
+    try:
+        head = s3.head_object(Bucket=bucket, Key=key)
+    except ClientError as error:
+        if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
+            return False
+        raise
+    return head.get("Metadata", {}).get("sha256") == upload.sha256
+
+
+def _upload(path: Path, code: str, sha: str) -> Upload:
+    return Upload(path, join(code, sha[:16], path.name), sha)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
