@@ -80,16 +80,24 @@ TARGETS = Schema(
     ),
 )
 
+SAMPLES = ("synthetic_positive", "real_positive", "random_negative", "hard_negative", "mimic")
+CATALOGUE = "catalogue"  # control_kind of a row from a catalogue: it has no injection, not even a virtual one
+NO_SOURCE = "none"  # its source_kind; the floats of its injection are NaN
+
 INJECTION = (
     Column("experiment_id", _STR, "", "experiment the row belongs to"),
     Column("task_id", _STR, "", "32 hex digits: digest of everything that defines the stamp", True),
     _leak("is_control", _I8, "", "1: nothing was added to the coadd; 0: an arc was"),
-    _leak("control_kind", _STR, "", "none (an injection), paired (same host as its partner) or unpaired"),
+    _leak("control_kind", _STR, "", "none (an injection), paired (host of its partner), unpaired or catalogue"),
+    _leak("label", _I8, "", "1: the stamp shows a lens, added or real; 0: it does not"),
+    _leak("sample", _STR, "", f"part of the training mixture: {', '.join(SAMPLES)}"),
+    _leak("object_type", _STR, "", "what a catalogue says it is (lens, ring, merger ...); empty elsewhere"),
+    _leak("object_name", _STR, "", "its name in the catalogue; empty elsewhere"),
     _leak("partner_task_id", _STR, "", "task_id of the paired row; empty where there is none"),
     _leak("replicate", _I32, "", "number of the repeat of this host"),
-    _leak("config_id", _I32, "", "index of the configuration in its grid; -1 for the natural prior"),
-    _leak("source_kind", _STR, "", "light of the source: sersic or image"),
-    _leak("source_id", _I64, "", "index in the source bank; -1 for an analytic source"),
+    _leak("config_id", _I32, "", "index of the configuration in its grid; -1 where there is none"),
+    _leak("source_kind", _STR, "", "light of the source: sersic, image, or none (a catalogue row)"),
+    _leak("source_id", _I64, "", "index in the source bank; -1 where it is not from one"),
     _leak("theta_e_arcsec", _F64, "arcsec", "circularised Einstein radius (of the virtual arc in a control)"),
     _leak("lens_q", _F64, "", "axis ratio of the deflector"),
     _leak("lens_phi_rad", _F64, "rad", "major axis of the deflector from +x"),
@@ -110,7 +118,8 @@ INJECTION = (
 
 MANIFEST = Schema(
     "manifest",
-    "stage 4a: one row a stamp to make; controls carry the virtual injection their host would have had",
+    "stage 4a: one row a stamp to make; controls carry the virtual injection their host would have had, rows of a "
+    "catalogue none",
     (*INJECTION, *HOST),
 )
 
