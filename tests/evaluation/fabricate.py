@@ -32,6 +32,8 @@ def fabricated_columns(n, seed=0, split="test", n_cells=30):
         "host_id": np.arange(n) + 1_000_000 * seed,
         "sky_cell": rng.integers(0, n_cells, n),
         "is_control": control,
+        "label": 1 - control,
+        "sample": np.where(control == 1, "random_negative", "synthetic_positive").astype(object),
         "control_kind": np.where(control == 1, "unpaired", "none").astype(object),
         "experiment_id": np.full(n, "fabricated", object),
         "region_split": np.full(n, split, object),
