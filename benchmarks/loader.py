@@ -97,7 +97,9 @@ class RowByIndex(torch.utils.data.Dataset):
         tables = []
         for url in shards.files:
             with open_part(url) as part:
-                tables.append(part.read(columns=[*batch_columns(PREPROCESSING), "cutout_ok"], use_threads=False))
+                tables.append(
+                    part.read(columns=[*batch_columns(PREPROCESSING), "cutout_ok"], use_threads=False)
+                )
         table = pa.concat_tables(tables)
         self.table = table.filter(pa.compute.equal(table.column("cutout_ok"), 1)).combine_chunks()
 
@@ -157,7 +159,10 @@ def main() -> None:
         for name, (dtype, codec, packed, target) in DATASETS.items():
             root = make_dataset(Path(folder) / name.replace(" ", "-"), a.rows, dtype, codec, packed)
             shards = open_split(root, "train")
-            files = [Path(url).stat().st_size for url in committed_files(root if not packed else f"{root}/split=train")]
+            files = [
+                Path(url).stat().st_size
+                for url in committed_files(root if not packed else f"{root}/split=train")
+            ]
             found = rates(
                 {
                     "darkhaloscope": lambda s=shards: ours(s),

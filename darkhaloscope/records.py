@@ -88,7 +88,9 @@ INJECTION = (
     Column("experiment_id", _STR, "", "experiment the row belongs to"),
     Column("task_id", _STR, "", "32 hex digits: digest of everything that defines the stamp", True),
     _leak("is_control", _I8, "", "1: nothing was added to the coadd; 0: an arc was"),
-    _leak("control_kind", _STR, "", "none (an injection), paired (host of its partner), unpaired or catalogue"),
+    _leak(
+        "control_kind", _STR, "", "none (an injection), paired (host of its partner), unpaired or catalogue"
+    ),
     _leak("label", _I8, "", "1: the stamp shows a lens, added or real; 0: it does not"),
     _leak("sample", _STR, "", f"part of the training mixture: {', '.join(SAMPLES)}"),
     _leak("object_type", _STR, "", "what a catalogue says it is (lens, ring, merger ...); empty elsewhere"),
@@ -212,7 +214,25 @@ SCORES = Schema(
     ),
 )
 
-ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, SCORES)
+HARD_NEGATIVES = Schema(
+    "hard_negatives",
+    "mined negatives: galaxies without a lens that earlier models scored highest, one row a galaxy",
+    (
+        Column("ra_key", _F64, "deg", "right ascension rounded to six decimals"),
+        Column("dec_key", _F64, "deg", "declination rounded to six decimals"),
+        *(
+            c
+            for c in STAMPS.columns
+            if c.name in {"task_id", "host_id", "ra", "dec", "brickname", "region_split", "sample"}
+        ),
+        Column("logit", _F32, "", "of the model that ranked it highest"),
+        Column("rank", _I32, "", "its rank among that model's negatives, 0 the highest"),
+        Column("source_models", pa.list_(pa.string()), "", "models that chose it, best rank first"),
+        Column("source_logits", pa.list_(_F32), "", "logit each of them gave"),
+    ),
+)
+
+ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, SCORES, HARD_NEGATIVES)
 
 
 def allowed_metadata() -> list[str]:

@@ -137,13 +137,17 @@ def check_matches(hard: HardNegatives, matches: Matches, where: str) -> None:
         return
     reasons = []
     if matches.positives:
-        reasons.append(f"{matches.positives} stamps of these galaxies are positives (arcs were added to them)")
+        reasons.append(
+            f"{matches.positives} stamps of these galaxies are positives (arcs were added to them)"
+        )
     if matches.left_out:
         reasons.append(f"{matches.left_out} are left out by split or bounds")
     if not reasons:
         near = matches.nearest_arcsec
         reasons.append(
-            f"the nearest stamp is {near:,.1f} arcsec away" if np.isfinite(near) else "no id on it is known here"
+            f"the nearest stamp is {near:,.1f} arcsec away"
+            if np.isfinite(near)
+            else "no id on it is known here"
         )
     if (splits := hard.values("region_split")) is not None:
         reasons.append(f"the list is of region_split {', '.join(sorted(set(splits.to_pylist())))}")

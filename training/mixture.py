@@ -173,4 +173,6 @@ def plan_visits(shards: Shards, shown: np.ndarray, place: np.ndarray, seed: int,
         sizes += [size[:m] for size, m in zip(np.stack(by_visit, 1), most, strict=True)] if by_visit else []
     order = visit_order(place, times)
     of_group = np.cumsum(times) - times
-    return Visits(order, np.concatenate(sizes)[of_group[order[:, 0]] + order[:, 1]], first, times, count, phase)
+    return Visits(
+        order, np.concatenate(sizes)[of_group[order[:, 0]] + order[:, 1]], first, times, count, phase
+    )

@@ -193,8 +193,15 @@ def check(config: Training) -> None:
             ("num_workers", config.num_workers >= 0, "0 or more"),
             *(
                 (name, getattr(config, name) >= 0, "0 or more")
-                for name in ("min_arc_snr", "negatives_per_positive", "hard_neg_weight", "random_negative_weight",
-                             "synthetic_positive_weight", "real_positive_weight", "mimic_weight")
+                for name in (
+                    "min_arc_snr",
+                    "negatives_per_positive",
+                    "hard_neg_weight",
+                    "random_negative_weight",
+                    "synthetic_positive_weight",
+                    "real_positive_weight",
+                    "mimic_weight",
+                )
             ),
         )
         if not fine
