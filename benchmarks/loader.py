@@ -1,6 +1,6 @@
 """Speed and memory of the loader beside row-by-row loaders: same files, same run, interleaved.
 
-    python benchmarks/loader.py [--rounds 5] [--rows 6144] [--cores 0]
+    python benchmarks/loader.py [--rounds 5] [--rows 4096] [--core 0]
 
 Writes ``results/loader.json``. One core (the process pins itself to it), one thread, no worker process for the
 rates: stamps/s from committed files to tensors that a network can take, shuffled, task_ids and sky levels with
@@ -34,7 +34,6 @@ from tiny_shards import make_columns, write_shards  # noqa: E402
 from darkhaloscope.dataset import committed_files, open_part  # noqa: E402
 from darkhaloscope.records import STAMP_SIZE  # noqa: E402
 from training.data import StampStream, batch_columns, make_loader  # noqa: E402
-from training.mixture import Mixture  # noqa: E402
 from training.preprocess import Preprocessing  # noqa: E402
 from training.shards import Shards, open_split  # noqa: E402
 
@@ -65,9 +64,9 @@ def make_dataset(root: Path, rows: int, dtype: str, codec: str, packed: bool) ->
     return str(root)
 
 
-def ours(shards: Shards, mixture: Mixture | None = None) -> int:
-    """One epoch of the loader."""
-    stream = StampStream(shards, PREPROCESSING, BATCH, 42, mixture=mixture)
+def ours(shards: Shards) -> int:
+    """Three epochs of the loader, in one stream as training has it."""
+    stream = StampStream(shards, PREPROCESSING, BATCH, 42, epochs=(0, 3))
     return sum(len(batch.label) for batch in make_loader(stream, 0))
 
 
@@ -147,7 +146,7 @@ def _process_memory(pid: int) -> dict[str, float]:
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--rounds", type=int, default=5)
-    p.add_argument("--rows", type=int, default=6_144, help="stamps of each data set")
+    p.add_argument("--rows", type=int, default=4_096, help="stamps of each data set")
     p.add_argument("--core", type=int, default=min(os.sched_getaffinity(0)), help="the core to run on")
     p.add_argument("--folder", help="where to write the data sets for the run (default: the system's)")
     a = p.parse_args()

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from darkhaloscope.dataset import open_part
 from darkhaloscope.records import SAMPLES
+from darkhaloscope.storage import is_local
 from training import order
 from training.batch import Batch, Pool, batch_columns, concatenate, make_batch
 from training.mixture import Mixture, Visits, plan_visits, showings
@@ -189,6 +190,8 @@ def make_loader(stream: StampStream, num_workers: int, pin_memory: bool = False)
         num_workers=num_workers,
         pin_memory=pin_memory,
         prefetch_factor=_PREFETCH if num_workers else None,
+        # Clients of object stores have threads, which a fork leaves behind: the worker would wait for ever.
+        multiprocessing_context="spawn" if num_workers and not is_local(stream.shards.files[0]) else None,
         # Its own: a loader without one draws from torch's, and a resumed run would drop out other features.
         generator=torch.Generator().manual_seed(stream.seed),
     )
