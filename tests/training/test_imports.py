@@ -22,9 +22,9 @@ READ = """
 from training.data import StampStream, make_loader
 from training.preprocess import Preprocessing
 from training.shards import open_split
-import training.train, training.hard_negatives, evaluation.mine
 
 if __name__ == "__main__":
+    import training.train, evaluation.mine
     shards = open_split(sys.argv[1], "train")
     workers = int(sys.argv[2])
     stream = StampStream(shards, Preprocessing(size=16), 8, 1, workers=workers)
@@ -35,7 +35,7 @@ if __name__ == "__main__":
 def read(tmp_path, root: str, workers: int) -> str:
     script = tmp_path / "read.py"
     script.write_text(BLOCKED + READ)
-    done = subprocess.run([sys.executable, str(script), root, str(workers)], capture_output=True, text=True, timeout=120,
+    done = subprocess.run([sys.executable, str(script), root, str(workers)], capture_output=True, text=True, timeout=300,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
