@@ -35,8 +35,9 @@ if __name__ == "__main__":
 def read(tmp_path, root: str, workers: int) -> str:
     script = tmp_path / "read.py"
     script.write_text(BLOCKED + READ)
-    done = subprocess.run([sys.executable, str(script), root, str(workers)], capture_output=True, text=True, timeout=300,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    command = [sys.executable, str(script), root, str(workers)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
