@@ -139,17 +139,22 @@ class Pool:
     Asking the system for fresh memory and touching it costs more than decoding a stamp.
     """
 
-    def __init__(self, shared: bool) -> None:
-        """Make an empty pool; `shared`: batches go to another process, and are put into shared memory."""
-        self.shared = shared
+    def __init__(self, capacity: int, shared: bool) -> None:
+        """Make an empty pool.
+
+        Args:
+            capacity: rows it holds at most; given once, so that it never grows.
+            shared: batches go to another process, and are put into shared memory.
+        """
+        self.capacity, self.shared = capacity, shared
         self._buffers: Batch | None = None
 
     def fill(self, rows: int, batches: Iterable[Batch]) -> None:
         """Replace the content by the rows of `batches`, `rows` in all."""
         at = 0
         for batch in batches:
-            if self._buffers is None or len(self._buffers.label) < rows:
-                self._buffers = Batch(*(t.new_empty((rows, *t.shape[1:])) for t in batch))
+            if self._buffers is None:
+                self._buffers = Batch(*(t.new_empty((self.capacity, *t.shape[1:])) for t in batch))
             stop = at + len(batch.label)
             for buffer, values in zip(self._buffers, batch, strict=True):
                 buffer[at:stop] = values

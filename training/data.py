@@ -122,7 +122,8 @@ class StampStream(IterableDataset[Batch]):
         # A DataLoader asks its worker 0 first; in mid-epoch the next batch may be another worker's.
         worker = ((info.id if info else 0) + self.position) % self.workers
         skip = order.delivered(self.position, worker, self.workers)
-        pool = Pool(shared=info is not None)
+        most = min(self.pool_rows + int(self.shards.rows.max()), int(self.shown.sum()))
+        pool = Pool(most, shared=info is not None)
         for epoch in range(*self.epochs):
             yield from self._lane(epoch, self.world.rank * self.workers + worker, skip, pool)
             skip = 0
