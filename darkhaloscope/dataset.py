@@ -199,6 +199,8 @@ def open_part(url: str) -> pq.ParquetFile:
     """
     fs, path = filesystem(url)
     try:
+        if is_local(url):
+            return pq.ParquetFile(path)  # no Python between Arrow and the disk
         return pq.ParquetFile(path, filesystem=PyFileSystem(FSSpecHandler(fs)))
     except (OSError, pa.ArrowInvalid) as error:
         raise DatasetError(

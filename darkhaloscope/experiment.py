@@ -189,6 +189,19 @@ class Training:
     norm_clip: float = 0.0  # bound on the normalised pixels; 0: none
     meta_cols: tuple[str, ...] = ()  # columns given to the network beside the pixels
     min_theta_over_psf: float = 0.0  # both classes are filtered on it; 0: no filter
+    min_arc_snr: float = 0.0  # the same
+    metrics_ok: bool = False  # True: only rows whose arc's measurements can be trusted, the same
+    synthetic_positive_weight: float = (
+        1.0  # how often an epoch shows a row: 5 five times, 0.25 in one epoch of four
+    )
+    real_positive_weight: float = 1.0
+    random_negative_weight: float = 1.0
+    mimic_weight: float = 1.0
+    hard_neg_path: str = ""  # list of mined negatives (python -m evaluation.mine)
+    hard_neg_weight: float = 1.0
+    negatives_per_positive: float = (
+        0.0  # 0: as the weights give it; else the class in surplus is thinned to it
+    )
     selection_metric: Literal["auroc", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4", "loss"] = "auroc"
     early_stopping_patience: int = 0  # epochs without a better selection_metric; 0: never stop early
     num_workers: int = 2

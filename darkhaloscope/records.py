@@ -265,7 +265,27 @@ SCORES = Schema(
     ),
 )
 
-ALL_SCHEMAS = (TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, COMPLETENESS_CELLS, SHARDS, SCORES)
+HARD_NEGATIVES = Schema(
+    "hard_negatives",
+    "mined negatives: galaxies without a lens that earlier models scored highest, one row a galaxy",
+    (
+        Column("ra_key", _F64, "deg", "right ascension rounded to six decimals"),
+        Column("dec_key", _F64, "deg", "declination rounded to six decimals"),
+        *(
+            c
+            for c in STAMPS.columns
+            if c.name in {"task_id", "host_id", "ra", "dec", "brickname", "region_split", "sample"}
+        ),
+        Column("logit", _F32, "", "of the model that ranked it highest"),
+        Column("rank", _I32, "", "its rank among that model's negatives, 0 the highest"),
+        Column("source_models", pa.list_(pa.string()), "", "models that chose it, best rank first"),
+        Column("source_logits", pa.list_(_F32), "", "logit each of them gave"),
+    ),
+)
+
+ALL_SCHEMAS = (
+    TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, COMPLETENESS_CELLS, SHARDS, SCORES, HARD_NEGATIVES,
+)  # fmt: skip
 
 
 def allowed_metadata() -> list[str]:

@@ -106,8 +106,28 @@ def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
         path = text.split("://", 1)[1].strip("/")
         if not path:
             raise ValueError(f"{text!r}: an S3 URL needs a bucket, s3://bucket/prefix")
-        return fsspec.filesystem("s3", use_listings_cache=False), path
+        return _s3(), path
     return fsspec.filesystem(protocol), text.rstrip("/")
+
+
+def _s3() -> fsspec.AbstractFileSystem:
+    """Return s3fs, or where it is not installed (a GPU host) Arrow's own client, which is enough to read."""
+    try:
+        import s3fs  # noqa: F401
+    except ImportError:
+        return _arrow_s3()
+    return fsspec.filesystem("s3", use_listings_cache=False)
+
+
+def _arrow_s3() -> fsspec.AbstractFileSystem:
+    from fsspec.implementations.arrow import ArrowFSWrapper
+    from pyarrow.fs import S3FileSystem
+
+    # Arrow addresses a bucket by host name, which a server of one's own (AWS_ENDPOINT_URL) seldom has.
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    scheme, _, host = (endpoint or "").partition("://")
+    how = {"scheme": scheme, "endpoint_override": host} if endpoint else {}
+    return ArrowFSWrapper(S3FileSystem(**how))
 
 
 def is_local(url: str | Path) -> bool:

@@ -36,7 +36,7 @@ from darkhaloscope.schema import SchemaError, check_schema, to_batch
 from darkhaloscope.stage import OutputRefused, StageRun
 from darkhaloscope.storage import StorageError, join
 from evaluation.scores import PROVENANCE
-from training.checkpoint import CheckpointError, load_finder_model
+from training.checkpoint import CheckpointError, load, load_finder_model
 from training.data import Batch, make_batch
 from training.models import Finder
 from training.predict import predict
@@ -109,7 +109,10 @@ def score(
     files = committed_files(root)
     inputs = {"checkpoint": _file_hash(checkpoint), "data": content_hash(root)}
     options = {"split": split, "d4": d4}
-    provenance = {**inputs, **options, "arch": model.arch, "experiment_id": experiment.experiment_id}
+    provenance = {
+        **inputs, **options, "arch": model.arch, "experiment_id": experiment.experiment_id,
+        "mined_negatives": mined_negatives(load(checkpoint)),
+    }  # fmt: skip
     schema = SCORES.arrow({PROVENANCE: json.dumps(provenance, sort_keys=True)})
     with StageRun(
         out, "score", experiment, (), inputs, options, overwrite=overwrite, take_over=take_over
@@ -158,6 +161,11 @@ class _FileScorer:
                     batch = make_batch(kept, self.preprocessing, url)
                     logit = averaged_logits(self.model, batch) if self.d4 else predict(self.model, batch)
                     yield to_batch(SCORES, {**{n: kept.column(n) for n in narrow}, "logit": logit})
+
+
+def mined_negatives(content: dict[str, Any]) -> int:
+    """Return how many rows of mined negatives a checkpoint was trained on: `evaluation.mine` asks for none."""
+    return int(content["data"].get("train", {}).get("samples", {}).get("hard_negative", 0))
 
 
 def _find(data: str, split: str) -> tuple[str, str]:

@@ -106,6 +106,24 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
         help="leave out rows with theta_E / psfsize_r below X; controls by the injection they would have had, "
         "so that the filter does not tell the classes apart",
     )  # fmt: skip
+    group.add_argument("--min_arc_snr", type=float, metavar="X", help="the same for the arc's SNR")
+    group.add_argument(
+        "--metrics_ok", action=argparse.BooleanOptionalAction,
+        help="leave out rows whose arc's measurements cannot be trusted, the same way",
+    )  # fmt: skip
+    for kind in ("synthetic_positive", "real_positive", "random_negative", "mimic"):
+        group.add_argument(
+            f"--{kind}_weight", type=float, metavar="W",
+            help=f"how often an epoch shows a {kind.replace('_', ' ')}: 5 five times, 0.25 in one of four, 0 never",
+        )  # fmt: skip
+    group.add_argument(
+        "--hard_neg_path", metavar="URL", help="list of mined negatives: python -m evaluation.mine writes one"
+    )
+    group.add_argument("--hard_neg_weight", type=float, metavar="W", help="how often an epoch shows those")
+    group.add_argument(
+        "--negatives_per_positive", type=float, metavar="X",
+        help="thin the class in surplus until an epoch has this ratio, by turns over the epochs (0: do not)",
+    )  # fmt: skip
 
 
 def _add_loss(group: argparse._ArgumentGroup) -> None:
@@ -173,6 +191,18 @@ def check(config: Training) -> None:
             ("norm_clip", config.norm_clip >= 0, "0 or more"),
             ("early_stopping_patience", config.early_stopping_patience >= 0, "0 or more"),
             ("num_workers", config.num_workers >= 0, "0 or more"),
+            *(
+                (name, getattr(config, name) >= 0, "0 or more")
+                for name in (
+                    "min_arc_snr",
+                    "negatives_per_positive",
+                    "hard_neg_weight",
+                    "random_negative_weight",
+                    "synthetic_positive_weight",
+                    "real_positive_weight",
+                    "mimic_weight",
+                )
+            ),
         )
         if not fine
     ]

@@ -16,10 +16,13 @@ from darkhaloscope.storage import replace_file
 from training import checkpoint
 from training.checkpoint import CheckpointError
 from training.data import StampStream
+from training.hard_negatives import read_hard_negatives
 from training.losses import Loss, make_loss
+from training.mixture import mixture_of
 from training.models import Finder, size
 from training.preprocess import Preprocessing
 from training.runlog import RunLog
+from training.selection import bounds_of
 from training.shards import Shards, open_split
 
 
@@ -102,8 +105,11 @@ def set_up(
     config = experiment.training
     content = _earlier_run(out, resume, overwrite)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    bounds = [("theta_over_psf", config.min_theta_over_psf)] if config.min_theta_over_psf > 0 else []
-    shards = {split: open_split(data, split, bounds, config.meta_cols) for split in ("train", "val")}
+    hard = read_hard_negatives(config.hard_neg_path) if config.hard_neg_path else None
+    shards = {
+        split: open_split(data, split, bounds_of(config), config.meta_cols, config.metrics_ok, listed)
+        for split, listed in (("train", hard), ("val", None))
+    }
     if content:
         _check_same(content, experiment, shards, out)
     preprocessing = _preprocessing(config, shards["train"])
@@ -115,6 +121,7 @@ def set_up(
     stream = StampStream(
         shards["train"], preprocessing, config.batch_size, experiment.seed,
         epochs=(progress.epoch, config.epochs), position=progress.position, workers=config.num_workers,
+        mixture=mixture_of(config),
     )  # fmt: skip
     if content:
         checkpoint.restore_weights(model, content, out / "last.pt")
@@ -164,9 +171,10 @@ def _check_same(
         if known.get(k) != v
     ]
     for split, facts in _facts(shards).items():
-        for key in ("content_hash", "selection"):
-            if facts[key] != content["data"][split][key]:
-                differing.append(f"{split} data: {key} was {content['data'][split][key]}, is {facts[key]}")
+        before_facts = content["data"][split]
+        for key in ("content_hash", "selection", "samples", "hard_negatives"):
+            if facts.get(key) != before_facts.get(key):
+                differing.append(f"{split} data: {key} was {before_facts.get(key)}, is {facts.get(key)}")
     if differing:
         raise CheckpointError(
             f"{out / 'last.pt'}: made with other settings or data: {'; '.join(differing)}; go on with the "
@@ -221,7 +229,7 @@ def _announce(
         "preprocessing": model.preprocessing.as_dict(),
         "parameters": cost.parameters,
         "flops_per_stamp": cost.flops,
-        "steps_per_epoch": stream.steps_per_epoch,
+        **stream.facts(),
     }
     replace_file(str(out / "config.json"), json.dumps(written, indent=1).encode())
     print(f"{model.arch}: {cost}; {experiment.training.precision} on {device}")
@@ -232,4 +240,8 @@ def _announce(
             f"{facts['selection']} (of {facts['positives_before_bounds']:,} and "
             f"{facts['negatives_before_bounds']:,})"
         )
+        if listed := facts.get("hard_negatives"):
+            print("{matched:,} of {entries:,} hard negatives found, in {rows:,} rows".format(**listed))
+    shown = stream.facts()
+    print(f"an epoch shows {shown['shown']}: {shown['negatives_per_positive']:.3g} negatives a positive")
     print(f"{stream.steps_per_epoch} steps an epoch; writing to {out}")

@@ -14,7 +14,8 @@ from darkhaloscope.records import STAMPS, stamp_metadata
 from darkhaloscope.schema import SchemaError, to_batch
 from training.data import Batch, StampStream, World, make_batch, make_loader
 from training.preprocess import Preprocessing, PreprocessingError
-from training.shards import DataError, Selection, Shards, open_shards, open_split
+from training.selection import DataError, Selection
+from training.shards import Shards, open_shards, open_split
 
 PREPROCESSING = Preprocessing(size=SIZE)
 
@@ -35,7 +36,7 @@ def train(tmp_path_factory) -> Shards:
     """200 rows in 100 row groups of 4 files."""
     root = tmp_path_factory.mktemp("train")
     write_shards(root, [make_columns(50, i) for i in range(4)], rows_per_group=2)
-    return open_shards(str(root), Selection())
+    return open_shards([(str(root), Selection())])
 
 
 TRAIN_IDS = [make_columns(50, i)["task_id"] for i in range(4)]
@@ -106,9 +107,9 @@ def test_a_stream_started_in_mid_epoch_goes_on_with_the_next_batch(monkeypatch, 
 
 def test_a_resumed_stream_does_not_read_what_it_skips(monkeypatch, train):
     read = []
-    original = StampStream._read_segment
+    original = StampStream._read
     monkeypatch.setattr(
-        StampStream, "_read_segment", lambda s, i, a, b: (read.append(i), original(s, i, a, b))[1]
+        StampStream, "_read", lambda s, v, i, a, b: (read.append(i), original(s, v, i, a, b))[1]
     )
     steps = StampStream(train, PREPROCESSING, 10, 1).steps_per_epoch
     list(StampStream(train, PREPROCESSING, 10, 1, position=steps - 1, pool_rows=10))
@@ -146,11 +147,12 @@ def test_a_bound_filters_both_classes_and_its_effect_is_counted(tmp_path):
     columns["theta_over_psf"] = np.where(np.arange(40) < 10, 0.3, 0.6)
     columns["theta_over_psf"][39] = np.nan
     write_shards(tmp_path, [columns])
-    shards = open_shards(str(tmp_path), Selection("", (("theta_over_psf", 0.5),)))
-    assert (shards.positives, shards.negatives) == ((20, 14), (20, 15))
+    shards = open_shards([(str(tmp_path), Selection("", (("theta_over_psf", 0.5),)))])
+    facts = shards.facts()
+    assert [facts[k] for k in ("positives_before_bounds", "positives")] == [20, 14]
+    assert [facts[k] for k in ("negatives_before_bounds", "negatives")] == [20, 15]
     kept = ids(list(StampStream(shards, PREPROCESSING, 8, 1)))
     assert sorted(kept) == sorted(columns["task_id"][10:39])
-    assert shards.facts()["positives_before_bounds"] == 20
 
 
 def test_stage_4c_output_is_read_by_region_split_without_failed_rows(tmp_path):
@@ -164,7 +166,8 @@ def test_stage_4c_output_is_read_by_region_split_without_failed_rows(tmp_path):
         columns[name] = values
     write_shards(tmp_path, [columns])
     shards = open_split(str(tmp_path), "train")
-    assert (shards.positives, shards.negatives, shards.total_rows) == ((9, 9), (8, 8), 40)
+    facts = shards.facts()
+    assert [facts[k] for k in ("positives", "negatives", "rows_in_dataset")] == [9, 8, 40]
     seen = ids(list(StampStream(shards, PREPROCESSING, 4, 1)))
     expected = [t for i, t in enumerate(columns["task_id"]) if i % 4 < 2 and i not in (0, 1, 4)]
     assert sorted(seen) == sorted(expected)
@@ -177,10 +180,10 @@ def test_no_split_and_nothing_committed_says_where_it_looked(tmp_path):
 
 def test_one_class_only_is_an_error(tmp_path):
     columns = make_columns(8, 1)
-    columns["is_control"] = np.ones(8, int)
+    columns |= {"is_control": np.ones(8, int), "label": np.zeros(8, int), "sample": ["random_negative"] * 8}
     write_shards(tmp_path, [columns])
     with pytest.raises(DataError, match="0 positives and 8 negatives"):
-        open_shards(str(tmp_path), Selection())
+        open_shards([(str(tmp_path), Selection())])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -236,9 +239,9 @@ def test_a_missing_or_mistyped_column_is_named_with_its_file(shards):
     rewrite(url, lambda t: t.drop(["theta_over_psf"]))
     with pytest.raises(SchemaError, match=rf"{Path(url).name}.*missing column 'theta_over_psf'"):
         open_split(root, "train", [("theta_over_psf", 0.5)])
-    index = STAMPS.names.index("is_control")
-    rewrite(url, lambda t: t.set_column(index, "is_control", t.column("is_control").cast(pa.int64())))
-    with pytest.raises(SchemaError, match="'is_control' is int64, expected int8"):
+    index = STAMPS.names.index("label")
+    rewrite(url, lambda t: t.set_column(index, "label", t.column("label").cast(pa.int64())))
+    with pytest.raises(SchemaError, match="'label' is int64, expected int8"):
         open_split(root, "train")
 
 
@@ -250,7 +253,7 @@ def test_files_of_different_layouts_are_refused(tmp_path):
             str(tmp_path), chunk, [write_part(str(tmp_path), chunk, 0, [batch], STAMPS.arrow(metadata))]
         )
     with pytest.raises(DataError, match=r"float32.*float16"):
-        open_shards(str(tmp_path), Selection())
+        open_shards([(str(tmp_path), Selection())])
 
 
 def test_a_truncated_or_damaged_shard_is_named(shards):
@@ -272,7 +275,7 @@ def test_metadata_columns_are_measured_over_the_rows_that_take_part(tmp_path):
     columns["psfdepth_r"] = np.full(40, 24.5)
     write_shards(tmp_path, [columns])
     bound = (("theta_over_psf", 0.9),)
-    shards = open_shards(str(tmp_path), Selection("", bound), ("psfsize_r", "psfdepth_r"))
+    shards = open_shards([(str(tmp_path), Selection("", bound))], ("psfsize_r", "psfdepth_r"))
     kept = columns["psfsize_r"][columns["theta_over_psf"].astype(np.float32) >= 0.9]
     assert shards.meta_mean == pytest.approx((kept.mean(), 24.5), rel=1e-6)
     assert shards.meta_std == pytest.approx((kept.std(), 1.0), rel=1e-5)
@@ -281,7 +284,7 @@ def test_metadata_columns_are_measured_over_the_rows_that_take_part(tmp_path):
 def test_shards_on_s3_are_read_like_local_ones_by_worker_processes(s3_bucket, train):
     root = f"{s3_bucket}/loader"
     write_shards(root, [make_columns(50, i) for i in range(4)], rows_per_group=2)
-    remote = open_shards(root, Selection())
+    remote = open_shards([(root, Selection())])
     found = [
         b.task_ids()
         for b in make_loader(StampStream(remote, PREPROCESSING, 9, 7, epochs=(0, 1), workers=2), 2)

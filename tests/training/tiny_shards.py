@@ -30,8 +30,11 @@ def make_columns(
     stamps = rng.normal(0, 0.01, (n, 3, size, size))
     stamps[label == 1, :, size // 4 : -size // 4, size // 4 : -size // 4] += 0.02
     columns |= {"is_control": 1 - label, "label": label, "region_split": [split] * n}
-    columns |= {"sample": np.array(["random_negative", "synthetic_positive"])[label]}
-    columns |= {"control_kind": np.array(["unpaired", "none"])[label], "source_kind": ["sersic"] * n}
+    columns["sample"] = [("random_negative", "synthetic_positive")[one] for one in label]
+    columns["control_kind"] = [("unpaired", "none")[one] for one in label]
+    columns["host_id"] = rng.integers(1 << 60, size=n)
+    columns |= {"ra": rng.uniform(0, 360, n), "dec": np.degrees(np.arcsin(rng.uniform(-1, 1, n)))}
+    columns["source_kind"] = ["sersic"] * n
     columns |= {f"sky_sigma_{b}": rng.uniform(0.008, 0.012, n) for b in "grz"}
     columns["task_id"] = [rng.bytes(16).hex() for _ in range(n)]
     columns["stamp"] = [s.tobytes() for s in stamps.astype(dtype)]

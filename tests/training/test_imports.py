@@ -1,0 +1,54 @@
+"""The loader on a GPU host, which has torch, pyarrow, numpy and the like, and nothing of the survey's tools."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from tiny_shards import make_columns, write_shards
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"s3fs", "boto3", "botocore", "aiobotocore", "aiohttp", "astropy", "astropy_healpix",
+                                  "fitsio", "pyspark", "pandas", "lenstronomy", "galsim", "sep"}:
+            raise ImportError(f"{name} is not on a GPU host")
+
+sys.meta_path.insert(0, Blocker())
+"""
+READ = """
+from training.data import StampStream, make_loader
+from training.preprocess import Preprocessing
+from training.shards import open_split
+
+if __name__ == "__main__":
+    import training.train, evaluation.mine
+    shards = open_split(sys.argv[1], "train")
+    workers = int(sys.argv[2])
+    stream = StampStream(shards, Preprocessing(size=16), 8, 1, workers=workers)
+    print(sum(len(batch.label) for batch in make_loader(stream, workers)))
+"""
+
+
+def read(tmp_path, root: str, workers: int) -> str:
+    script = tmp_path / "read.py"
+    script.write_text(BLOCKED + READ)
+    command = [sys.executable, str(script), root, str(workers)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_loader_needs_none_of_the_surveys_tools(tmp_path):
+    write_shards(tmp_path / "split=train", [make_columns(40, 1)])
+    assert read(tmp_path, str(tmp_path), 0) == "40"
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_s3_is_read_without_s3fs(tmp_path, s3_bucket, workers):
+    root = f"{s3_bucket}/gpu-host-{workers}"
+    write_shards(f"{root}/split=train", [make_columns(40, 1)])
+    assert read(tmp_path, root, workers) == "40"
