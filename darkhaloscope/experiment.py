@@ -146,25 +146,39 @@ class Pack:
 class Training:
     """The trainer; every field is a flag of training/train.py of the same name."""
 
-    arch: Literal["resnet18", "convnext_tiny", "small_resnet"] = "convnext_tiny"
+    arch: Literal[
+        "resnet18", "convnext_tiny", "convnext_tiny_stride2", "efficientnetv2_s", "small_resnet"
+    ] = "convnext_tiny"
+    pretrained: str = ""  # local file of weights to start from
     dropout: float = 0.0  # in front of the last layer
+    ema_decay: float = 0.0  # of the running mean of the weights that is validated and scored; 0: none
     epochs: int = 50
-    batch_size: int = 256
+    batch_size: int = 256  # rows of a batch on each rank
+    accumulate: int = 1  # batches of an optimiser step
     lr: float = 3e-4  # peak of the schedule
     weight_decay: float = 1e-2
     warmup_epochs: float = 1.0  # linear rise to lr; then a cosine to zero
     clip_grad_norm: float = 1.0  # 0: off
     precision: Literal["fp32", "bf16", "fp16"] = "bf16"
+    compile: bool = False  # torch.compile
     loss: Literal["bce", "focal"] = "bce"
     focal_alpha: float = 0.25  # weight of positives in the focal loss; negatives have 1 - alpha
     focal_gamma: float = 2.0
+    label_smoothing: float = 0.0  # labels 0 and 1 become s/2 and 1 - s/2
+    positive_weight: float = 1.0  # of a positive's loss; a negative's is 1
     augment: bool = True  # the eight orientations of a square
     norm_method: Literal["full", "outer", "sky_asinh"] = "sky_asinh"
     norm_clip: float = 0.0  # bound on the normalised pixels; 0: none
     meta_cols: tuple[str, ...] = ()  # columns given to the network beside the pixels
     min_theta_over_psf: float = 0.0  # both classes are filtered on it; 0: no filter
-    selection_metric: Literal["auroc", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4", "loss"] = "auroc"
+    selection_metric: Literal["tpr@lowfpr", "tpr@fpr1e-4", "tpr@fpr1e-3", "tpr@fpr1e-2", "auroc", "loss"] = (
+        "tpr@lowfpr"
+    )
     early_stopping_patience: int = 0  # epochs without a better selection_metric; 0: never stop early
+    checkpoint_every: int = (
+        0  # optimiser steps between writings of last.pt within an epoch; 0: at its end only
+    )
+    keep_every: int = 0  # epochs between checkpoints that are kept under their own name; 0: none
     num_workers: int = 2
 
 
