@@ -1,63 +1,78 @@
 """Two ranks do together what one process does alone."""
 
 import json
+import multiprocessing
+import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from torch import distributed
+from tiny_shards import make_columns, write_shards
+from torch import nn
 
-from training import checkpoint
+import training.train as trainer
+from training import checkpoint, models
 from training.runlog import read_log
 
-FLAGS = ["--arch", "small_resnet", "--epochs", "3", "--lr", "1e-3", "--num_workers", "1", "--device", "cpu",
-         "--precision", "fp32", "--ema_decay", "0.5"]  # fmt: skip
+FLAGS = ["--arch", "small_resnet", "--epochs", "3", "--lr", "1e-3", "--num_workers", "0", "--device", "cpu",
+         "--precision", "fp32", "--ema_decay", "0.5", "--dropout", "0"]  # fmt: skip
 
-# A network without batch statistics, whose gradient of a batch is the mean of the gradients of its parts; every
-# rank notes which rows it saw.
-PROGRAM = """
-import json, os, sys, time, signal, torch
-torch.set_num_threads(1)
-from torch import nn
-import training.models as models, training.train as t
-def plain(channels):
+
+def plain(channels: int) -> tuple[nn.Module, int]:
+    """A network without batch statistics: its gradient of a batch is the mean of the gradients of its parts."""
     return nn.Sequential(nn.Conv2d(channels, 8, 3, 2), nn.GELU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()), 32
-models.ARCHITECTURES["small_resnet"] = plain
-seen, original, step, left = {"train": [], "val": []}, t.turned, t.take_step, int(os.environ.get("STOP", "0"))
-def turned(run, batch, number):
-    seen["train"] += batch.task_ids()
-    return original(run, batch, number)
-def predict(model, batch, precision, inner=t.predict):
-    seen["val"] += batch.task_ids()
-    return inner(model, batch, precision)
-def take_step(*given):
-    global left
-    left -= 1
-    if left == 0 and os.environ["RANK"] == "1":
-        os.kill(os.getpid(), signal.SIGTERM)
-    return step(*given)
-t.turned, t.predict, t.take_step = turned, predict, take_step
-status = t.main(sys.argv[2:])
-open(f"{sys.argv[1]}/seen-{os.environ.get('RANK', '0')}.json", "w").write(json.dumps(seen))
-sys.exit(status)
-"""
 
 
-def launch(folder: Path, ranks: int, *flags: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def one_rank(folder: Path, rank: int, ranks: int, port: int, flags: list[str], stop_after: int) -> None:
+    """Train as one rank, noting which rows it saw; the last rank gets SIGTERM in step `stop_after`."""
+    os.environ |= {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(ranks),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+    models.ARCHITECTURES["small_resnet"] = plain
+    seen: dict[str, list[str]] = {"train": [], "val": []}
+    turned, predict, take_step, taken = trainer.turned, trainer.predict, trainer.take_step, []
+
+    def noted(run, batch, number):
+        seen["train"] += batch.task_ids()
+        return turned(run, batch, number)
+
+    def noted_too(model, batch, precision):
+        seen["val"] += batch.task_ids()
+        return predict(model, batch, precision)
+
+    def stopped(*given):
+        taken.append(1)
+        if len(taken) == stop_after and rank == ranks - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return take_step(*given)
+
+    trainer.turned, trainer.predict, trainer.take_step = noted, noted_too, stopped
+    status = trainer.main(["--out_dir", str(folder / "out"), *FLAGS, *flags])
+    (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
+    os._exit(status % 256)
+
+
+def launch(folder: Path, ranks: int, *flags: str, stop_after: int = 0) -> list[int | None]:
+    """Run the ranks as forks of this process, which has torch loaded already; return their exit statuses."""
     folder.mkdir(exist_ok=True)
-    program = folder / "program.py"
-    program.write_text(PROGRAM)
-    start = [sys.executable, str(program)] if ranks == 1 else [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(ranks), str(program),
-    ]  # fmt: skip
-    import os
-
-    command = [*start, str(folder), "--out_dir", str(folder / "out"), *FLAGS, *flags]
-    done = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=done)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    started = [fork.Process(target=one_rank, args=(folder, rank, ranks, port, list(flags), stop_after))
+               for rank in range(ranks)]  # fmt: skip
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(240)
+    return [process.exitcode for process in started]
 
 
 def rows(folder: Path, split: str, ranks: int) -> list[list[str]]:
@@ -65,28 +80,28 @@ def rows(folder: Path, split: str, ranks: int) -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory) -> tuple[Path, Path, str]:
-    from tiny_shards import make_columns, write_shards
-
+def data(tmp_path_factory) -> str:
     root = tmp_path_factory.mktemp("ranks")
-    write_shards(root / "pack/split=train", [make_columns(64, i) for i in range(2)])
-    write_shards(root / "pack/split=val", [make_columns(48, 1000, split="val")])
-    data = ["--data", str(root / "pack")]
+    write_shards(root / "split=train", [make_columns(64, i) for i in range(2)])
+    write_shards(root / "split=val", [make_columns(48, 1000, split="val")])
+    return str(root)
+
+
+@pytest.fixture(scope="module")
+def pair(data, tmp_path_factory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("runs")
     # One step an epoch on all rows: then which rank has which row cannot matter.
-    one = launch(root / "one", 1, *data, "--batch_size", "128", "--no-augment")
-    two = launch(root / "two", 2, *data, "--batch_size", "64", "--no-augment")
-    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
-    return root / "one", root / "two", str(root / "pack")
+    assert launch(root / "one", 1, "--data", data, "--batch_size", "128", "--no-augment") == [0]
+    assert launch(root / "two", 2, "--data", data, "--batch_size", "64", "--no-augment") == [0, 0]
+    return root / "one", root / "two"
 
 
 def test_two_ranks_reach_the_weights_and_figures_of_one(pair):
-    one, two, _ = pair
-    a, b = (checkpoint.load(p / "out/last.pt") for p in (one, two))
-    for part in ("model", "training_state"):
-        weights = [c[part] if part == "model" else c[part]["weights"] for c in (a, b)]
+    one, two = (checkpoint.load(p / "out/last.pt") for p in pair)
+    for weights in ((one["model"], two["model"]), [c["training_state"]["weights"] for c in (one, two)]):
         for name, value in weights[0].items():
             torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-6)
-    logs = [[r for r in read_log(p / "out/log.jsonl") if r["event"] == "epoch"] for p in (one, two)]
+    logs = [[r for r in read_log(p / "out/log.jsonl") if r["event"] == "epoch"] for p in pair]
     assert [len(log) for log in logs] == [3, 3]
     for x, y in zip(*logs, strict=True):
         assert x["val_loss"] == pytest.approx(y["val_loss"], rel=1e-4)
@@ -94,7 +109,7 @@ def test_two_ranks_reach_the_weights_and_figures_of_one(pair):
 
 
 def test_every_row_is_seen_once_an_epoch_by_one_of_the_ranks(pair):
-    one, two, _ = pair
+    one, two = pair
     for split, count in (("train", 128), ("val", 48)):
         first, second = rows(two, split, 2)
         assert len(first) + len(second) == 3 * count
@@ -102,27 +117,24 @@ def test_every_row_is_seen_once_an_epoch_by_one_of_the_ranks(pair):
         assert abs(len(first) - len(second)) <= 3
 
 
-def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_they_go_on_together(pair, tmp_path):
-    _, _, data = pair
+def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_they_go_on_together(data, tmp_path):
     flags = ["--data", data, "--batch_size", "16", "--dropout", "0.2"]
-    whole = launch(tmp_path / "whole", 2, *flags)
-    assert whole.returncode == 0, whole.stderr
-    parts = launch(tmp_path / "parts", 2, *flags, STOP="6")
-    assert parts.returncode != 0
-    stopped = checkpoint.load(tmp_path / "parts/out/last.pt")
-    assert stopped["progress"]["step"] == 6
+    assert launch(tmp_path / "whole", 2, *flags) == [0, 0]
+    assert launch(tmp_path / "parts", 2, *flags, stop_after=6) == [128 + signal.SIGTERM] * 2
+    assert checkpoint.load(tmp_path / "parts/out/last.pt")["progress"]["step"] == 6
     assert read_log(tmp_path / "parts/out/log.jsonl")[-1]["signal"] == signal.SIGTERM
-    assert launch(tmp_path / "parts", 2, *flags, "--resume").returncode == 0
-    a, b = (checkpoint.load(tmp_path / p / "out/last.pt") for p in ("whole", "parts"))
-    assert all(torch.equal(v, b["model"][k]) for k, v in a["model"].items())
-    refused = launch(tmp_path / "parts", 1, *flags, "--resume")
-    assert refused.returncode == 2
-    assert "ranks was 2, is 1" in refused.stderr
+    assert launch(tmp_path / "parts", 1, *flags, "--resume") == [2], "another number of ranks is refused"
+    assert launch(tmp_path / "parts", 2, *flags, "--resume") == [0, 0]
+    whole, parts = (checkpoint.load(tmp_path / p / "out/last.pt")["model"] for p in ("whole", "parts"))
+    assert all(torch.equal(value, parts[name]) for name, value in whole.items())
 
 
-@pytest.mark.gpu
-def test_ranks_of_a_gpu_host_average_their_gradients_over_nccl(pair, tmp_path):
-    if not distributed.is_nccl_available() or torch.cuda.device_count() < 2:
-        pytest.skip("needs two GPUs")
-    done = launch(tmp_path, 2, "--data", pair[2], "--batch_size", "16", "--device", "cuda")
+@pytest.mark.slow
+def test_torchrun_starts_the_ranks(data, tmp_path):
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    script = str(Path(trainer.__file__))
+    done = subprocess.run([*run, script, "--data", data, "--out_dir", str(tmp_path), *FLAGS, "--epochs", "1"],
+                          capture_output=True, text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert done.stdout.count("done:") == 1
+    assert json.loads((tmp_path / "config.json").read_text())["ranks"] == 2

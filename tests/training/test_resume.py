@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training import checkpoint
+from training import checkpoint, models
 from training.runlog import read_log
 from training.train import main
 
@@ -19,9 +19,19 @@ FLAGS = ["--arch", "small_resnet", "--batch_size", "2", "--accumulate", "2", "--
 STEPS = 200  # 400 rows an epoch: 200 batches, 100 steps
 KILLED_AFTER = 130  # the checkpoint of step 125 is what it left
 
+TINY = """
+from torch import nn
+from training import models
+def tiny(channels):
+    layers = [nn.Conv2d(channels, 4, 3, 2), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers), 4
+"""
+
 PROGRAM = f"""
+{TINY}
 import os, signal, sys, torch
 torch.set_num_threads(1)
+models.ARCHITECTURES["small_resnet"] = tiny
 import training.train as t
 original, taken = t.take_step, []
 def take_step(*given):
@@ -47,7 +57,10 @@ def same(a, b) -> bool:
     return torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
 
 
-def test_two_hundred_steps_are_those_of_a_run_that_was_killed_between(shards, tmp_path):
+def test_two_hundred_steps_are_those_of_a_run_that_was_killed_between(shards, tmp_path, monkeypatch):
+    names: dict = {}
+    exec(TINY, names)
+    monkeypatch.setitem(models.ARCHITECTURES, "small_resnet", names["tiny"])
     root = shards(train=400, val=16)
     assert main(["--data", root, "--out_dir", str(tmp_path / "whole"), *FLAGS]) == 0
     command = ["--data", root, "--out_dir", str(tmp_path / "parts"), *FLAGS]
