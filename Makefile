@@ -22,6 +22,9 @@ smoke-real: setup ## the same injection on real survey pixels (needs the shared 
 gallery: setup ## pictures of arcs over theta_E, magnitude and source: do they look like lenses?
 	$(ENV) python -m local_spark.gallery
 
+generations: setup ## make and train all six generations small, one result card each (half an hour; plumbing only)
+	$(ENV) python -m local_spark.generations
+
 test: setup ## unit, oracle and fault tests (no GPU, no network)
 	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
@@ -38,6 +41,6 @@ bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 	$(ENV) for b in $(filter-out benchmarks/record.py benchmarks/peers.py,$(wildcard benchmarks/*.py)); do python $$b || exit 1; done
 
 clean: ## remove what runs and tests left (not .venv)
-	rm -rf smoke-out smoke-real-out gallery-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf smoke-out smoke-real-out gallery-out generations-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
-.PHONY: help setup smoke-local smoke-real gallery test test-all lint docs bench clean
+.PHONY: help setup smoke-local smoke-real gallery generations test test-all lint docs bench clean

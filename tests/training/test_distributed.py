@@ -17,6 +17,9 @@ from torch import nn
 import training.train as trainer
 from training import checkpoint, models
 from training.runlog import read_log
+from training.timm_import import import_timm_utils
+
+import_timm_utils()  # once, before forking: each rank would import it for itself
 
 FLAGS = ["--arch", "small_resnet", "--epochs", "3", "--lr", "1e-3", "--num_workers", "0", "--device", "cpu",
          "--precision", "fp32", "--ema_decay", "0.5", "--dropout", "0"]  # fmt: skip
