@@ -64,7 +64,10 @@ SEED_TABLE = {
 def test_the_generations_are_the_seeds_table(name):
     e = load(REPOSITORY / "experiments" / f"{name}.toml")
     t = e.training
-    expected = SEED_TABLE[name] if name == "gen1" else (*SEED_TABLE[name], "grid_sota", "unpaired")
+    expected = (
+        *SEED_TABLE[name],
+        *(("grid_small", "paired") if name == "gen1" else ("grid_sota", "unpaired")),
+    )
     assert (
         t.arch, t.loss, t.weight_decay, t.batch_size, t.precision, t.norm_method, t.min_theta_over_psf, t.meta_cols,
         t.dropout, t.early_stopping_patience, t.epochs, e.psf.model, e.injection.source, e.injection.grid,
