@@ -175,9 +175,7 @@ class Training:
         "tpr@lowfpr"
     )
     early_stopping_patience: int = 0  # epochs without a better selection_metric; 0: never stop early
-    checkpoint_every: int = (
-        0  # optimiser steps between writings of last.pt within an epoch; 0: at its end only
-    )
+    checkpoint_every: int = 0  # steps between writings of last.pt within an epoch; 0: none there
     keep_every: int = 0  # epochs between checkpoints that are kept under their own name; 0: none
     num_workers: int = 2
 
