@@ -50,28 +50,20 @@ def set_up(
         epochs=(progress.epoch, config.epochs), position=progress.position, workers=config.num_workers,
         world=world,
     )  # fmt: skip
-    torch.manual_seed(experiment.seed)  # the same weights on every rank
-    model = Finder(config.arch, preprocessing, config.dropout)
-    started_from = start_from(model, config.pretrained) if config.pretrained and not content else None
-    if world.ranks > 1 and target.type == "cuda":
-        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
-    model = model.to(target)
-    torch.manual_seed(experiment.seed + 1 + world.rank)  # and other dropout
-    peak, peak_from = peak_flops(target, config.precision)
-    cost = size(model)
+    model, started_from = _finder(experiment, preprocessing, target, world, new=content is None)
+    cost, (peak, peak_from) = size(model), peak_flops(target, config.precision)
     if world.rank == 0:
-        if not content:
-            for old in (out / "last.pt", out / "best.pt", *out.glob("epoch-*.pt")):
-                old.unlink(missing_ok=True)
         facts = {
             "device": str(target), "ranks": world.ranks, "steps_per_epoch": stream.steps_per_epoch,
             "parameters": cost.parameters, "flops_per_stamp": cost.flops,
             "peak_flops_per_s": peak, "peak_flops_from": peak_from, "pretrained": started_from,
         }  # fmt: skip
+        if not content:
+            for old in (out / "last.pt", out / "best.pt", *out.glob("epoch-*.pt")):
+                old.unlink(missing_ok=True)
         _announce(experiment, shards, preprocessing, facts, out)
     log = RunLog(out, progress.step if content else None, tensorboard, writes=world.rank == 0)
-    facts_of_data = {split: one.facts() for split, one in shards.items()}
-    log.write("resume" if content else "start", progress.step, data=facts_of_data, device=str(target))
+    log.write("resume" if content else "start", progress.step, data=_facts(shards), device=str(target))
     network = shared(model, target, world)
     run = Run(
         experiment, out, target, world, shards, preprocessing, model,
@@ -84,6 +76,20 @@ def set_up(
     if content:
         run.restore(content, out / "last.pt")
     return run
+
+
+def _finder(
+    experiment: Experiment, preprocessing: Preprocessing, device: torch.device, world: World, new: bool
+) -> tuple[Finder, dict[str, Any] | None]:
+    """Return the finder with the same first weights on every rank, and what was loaded of `pretrained`."""
+    config = experiment.training
+    torch.manual_seed(experiment.seed)
+    model = Finder(config.arch, preprocessing, config.dropout)
+    started_from = start_from(model, config.pretrained) if config.pretrained and new else None
+    if world.ranks > 1 and device.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    torch.manual_seed(experiment.seed + 1 + world.rank)  # from here on each rank drops out other features
+    return model.to(device), started_from
 
 
 def _earlier_run(out: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
@@ -113,7 +119,7 @@ def _check_same(
         for k, v in {"ranks": world.ranks, "seed": now["seed"], **now["training"]}.items()
         if known.get(k) != v
     ]
-    for split, facts in ((split, one.facts()) for split, one in shards.items()):
+    for split, facts in _facts(shards).items():
         for key in ("content_hash", "selection"):
             if facts[key] != content["data"][split][key]:
                 differing.append(f"{split} data: {key} was {content['data'][split][key]}, is {facts[key]}")
@@ -122,6 +128,10 @@ def _check_same(
             f"{out / 'last.pt'}: made with other settings or data: {'; '.join(differing)}; go on with the "
             "old ones, or start anew in another --out_dir"
         )
+
+
+def _facts(shards: dict[str, Shards]) -> dict[str, Any]:
+    return {split: one.facts() for split, one in shards.items()}
 
 
 def _preprocessing(config: Training, shards: Shards) -> Preprocessing:
@@ -156,7 +166,7 @@ def _announce(
 ) -> None:
     """Write config.json, and say what is about to happen."""
     config = experiment.training
-    data = {split: one.facts() for split, one in shards.items()}
+    data = _facts(shards)
     written = {
         "experiment": experiment.as_dict(),
         "digest": experiment.digest(),
