@@ -50,8 +50,6 @@ SEED_TABLE = {
         10,
         "gaussian",
         "sersic",
-        "grid_small",
-        "paired",
     ),
     "gen2": ("convnext_tiny", "bce", 1e-2, 512, "bf16", "full", 0.0, (), 0.0, 5, 50, "gaussian", "sersic"),
     "gen3": ("convnext_tiny", "focal", 1e-2, 256, "bf16", *OUTER, 0.0, 5, 50, "moffat", "sersic"),
