@@ -29,6 +29,9 @@ validate: setup ## numbers and pictures of every stage that has run in OUT (smok
 local-cluster: setup ## a Spark master and two workers on this machine, until Ctrl-C
 	$(ENV) python -m local_spark.cluster
 
+generations: setup ## make and train all six generations small, one result card each (half an hour; plumbing only)
+	$(ENV) python -m local_spark.generations
+
 test: setup ## unit, oracle and fault tests (no GPU, no network)
 	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
@@ -54,6 +57,6 @@ bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 	$(ENV) for b in $(filter-out benchmarks/record.py benchmarks/peers.py,$(wildcard benchmarks/*.py)); do python $$b || exit 1; done
 
 clean: ## remove what runs and tests left (not .venv)
-	rm -rf smoke-out smoke-real-out gallery-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf smoke-out smoke-real-out gallery-out generations-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)

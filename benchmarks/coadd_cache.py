@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import numpy as np
 from record import summary, write_result
 
-from darkhaloscope.experiment import Fetch
+from darkhaloscope.sections import Fetch
 from darkhaloscope.survey.bricks import names_at
 from darkhaloscope.survey.checksums import checksums_path
 from darkhaloscope.survey.coadds import brick_files, file_path

@@ -35,7 +35,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / "tests" / "survey")]
 from dr10_sweep import brick_table, memory_of_selecting, sweep_rows, write_sweep  # noqa: E402
 from record import summary, write_result  # noqa: E402
 
-from darkhaloscope.experiment import Splits, Targets  # noqa: E402
+from darkhaloscope.sections import Splits, Targets  # noqa: E402
 from darkhaloscope.survey.bricks import BrickTable  # noqa: E402
 from darkhaloscope.survey.catalogue import OPTIONAL, REQUIRED, host_id, read_chunks  # noqa: E402
 from darkhaloscope.survey.duplicates import keep_unique  # noqa: E402

@@ -16,8 +16,8 @@ from typing import Any
 
 from darkhaloscope.charts import BLUE, GREY, ORANGE, SOFT, draw
 from darkhaloscope.config import ConfigError
-from darkhaloscope.experiment import Stamps
 from darkhaloscope.page import Chart, Page, Section, Table, as_json, percent, render_page
+from darkhaloscope.sections import Stamps
 from darkhaloscope.storage import join, replace_file
 from emr import costs
 from emr.costs import GB, HOUR_S, Costs, Estimate, Job

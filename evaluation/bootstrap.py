@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 
 from darkhaloscope.draws import digest, uniforms
 from darkhaloscope.intervals import CONFIDENCE
-from training.metrics import Roc, check_scores
+from training.roc import Roc, check_scores
 
 MIN_CELLS = 20
 """Cells below which percentiles of resampled cells are known to be too narrow to be called an interval."""

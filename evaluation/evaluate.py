@@ -26,21 +26,9 @@ from darkhaloscope.storage import StorageError, join, replace_file
 from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
 from evaluation.scores import Scores, ScoresError, at_least, read_scores, without_repeats
 from evaluation.strata import COLUMNS, stratify
-from training.metrics import (
-    FPR_TARGETS,
-    MIN_EVENTS,
-    TPR_TARGET,
-    MetricsError,
-    Roc,
-    auroc,
-    auroc_interval,
-    binary_score_frac,
-    calibrated_binary_score_frac,
-    fpr_at_tpr,
-    fpr_name,
-    roc_curve,
-    tpr_at_fpr,
-)
+from training.calibration import binary_score_frac, calibrated_binary_score_frac
+from training.operating_points import FPR_TARGETS, MIN_EVENTS, TPR_TARGET, fpr_at_tpr, fpr_name, tpr_at_fpr
+from training.roc import MetricsError, Roc, auroc, auroc_interval, roc_curve
 
 METRICS_NAME = "metrics.json"
 FORMAT = 1  # of metrics.json; raise it when a reader of the old one would misread or miss a key

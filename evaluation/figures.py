@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from darkhaloscope.charts import BLUE, FAINT, GREY, INK, ORANGE, SOFT, draw
-from training.metrics import FPR_TARGETS, fpr_name
+from training.operating_points import FPR_TARGETS, fpr_name
 
 
 def training_curves(epochs: list[dict[str, Any]]) -> str:

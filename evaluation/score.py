@@ -12,9 +12,9 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -40,7 +40,7 @@ from training.checkpoint import CheckpointError, load, load_finder_model
 from training.data import Batch, make_batch
 from training.models import Finder
 from training.predict import predict
-from training.preprocess import Preprocessing, PreprocessingError
+from training.preprocess import NormMethod, Preprocessing, PreprocessingError
 from training.shards import DataError
 
 REFUSALS = (
@@ -83,6 +83,7 @@ def score(
     overwrite: bool = False,
     take_over: bool = False,
     progress: bool = True,
+    expected: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Score every row of a split that has a stamp.
 
@@ -97,6 +98,7 @@ def score(
         overwrite: replace an output of another config.
         take_over: seize an output whose writer died.
         progress: show a bar.
+        expected: fields of the preprocessing that the caller thinks the checkpoint has; others are refused.
 
     Returns:
         The record of the run, as written to `_stage_config.json`.
@@ -105,6 +107,7 @@ def score(
         One of `REFUSALS`.
     """
     model, preprocessing, experiment = load_finder_model(checkpoint, device)
+    check_expected(preprocessing, expected or {}, checkpoint)
     root, rows_of = _find(data, split)
     files = committed_files(root)
     inputs = {"checkpoint": _file_hash(checkpoint), "data": content_hash(root)}
@@ -129,6 +132,20 @@ def score(
         chunks = committed_chunks(out).values()
         rows, lost = sum(c["rows"] for c in chunks), sum(c["without_stamp"] for c in chunks)
         return run.finish(rows_in=rows + lost, scored=rows, without_stamp=lost)
+
+
+def check_expected(preprocessing: Preprocessing, expected: Mapping[str, Any], where: str) -> None:
+    """Refuse a checkpoint of another preprocessing than the caller counts on.
+
+    Raises:
+        PreprocessingError: names each field, what it is and what was expected.
+    """
+    found = {name: getattr(preprocessing, name) for name in expected}
+    if wrong := [f"{k} is {found[k]!r}, not {v!r}" for k, v in expected.items() if found[k] != v]:
+        raise PreprocessingError(
+            f"{where}: {'; '.join(wrong)}; a checkpoint is scored with the preprocessing it was trained with: "
+            "leave the flag out, or give another checkpoint"
+        )
 
 
 class _FileScorer:
@@ -187,6 +204,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--split", default="test", choices=("train", "val", "test"), help="default test")
     p.add_argument("--out", required=True, help="URL of the scores dataset to write")
     p.add_argument("--d4", action="store_true", help="average over the eight orientations (8 times the work)")
+    p.add_argument(
+        "--norm_method", choices=get_args(NormMethod),
+        help="refuse a checkpoint of another normalisation; it cannot be changed",
+    )  # fmt: skip
     p.add_argument("--batch-size", type=int, default=512, help="rows at a time (default 512)")
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     p.add_argument("--overwrite", action="store_true", help="replace an output of another config")
@@ -199,7 +220,16 @@ def main(argv: list[str] | None = None) -> int:
     a = parser().parse_args(argv)
     try:
         record = score(
-            a.checkpoint, a.data, a.split, a.out, a.d4, a.batch_size, a.device, a.overwrite, a.take_over
+            a.checkpoint,
+            a.data,
+            a.split,
+            a.out,
+            a.d4,
+            a.batch_size,
+            a.device,
+            a.overwrite,
+            a.take_over,
+            expected={"norm_method": a.norm_method} if a.norm_method else {},
         )
     except REFUSALS as error:
         print(f"score: {error}", file=sys.stderr)

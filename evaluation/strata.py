@@ -14,7 +14,7 @@ import numpy as np
 
 from darkhaloscope.intervals import clopper_pearson, wilson
 from darkhaloscope.records import SCORES
-from training.metrics import auroc, roc_curve
+from training.roc import auroc, roc_curve
 
 
 @dataclass(frozen=True)

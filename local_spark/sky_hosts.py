@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.experiment import Splits, Targets
 from darkhaloscope.records import TARGETS
 from darkhaloscope.schema import to_batch
+from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.catalogue import read_catalogue
 from darkhaloscope.survey.coadds import BrickReader

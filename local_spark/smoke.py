@@ -23,10 +23,24 @@ EXPERIMENT = REPOSITORY / "experiments" / "smoke.toml"
 STAGES = ("phase3", "phase4a", "phase4b", "phase4c", "phase4d", "pack")
 
 
-def steps(out: str, experiment: Experiment) -> list[Step]:
-    """Return the commands of the smoke run."""
-    sky = join(out, "sky")
-    shared = ("--experiment", str(EXPERIMENT), "--output-s3", out, "--survey-source", sky)
+def paint(sky: str) -> Step:
+    """Return the command that paints the simulated sky."""
+    return Step("sky", "paint a simulated sky", python("-m", "local_spark.mini_sky", "--out", sky))
+
+
+def pipeline(
+    out: str, experiment: Experiment, file: str, sky: str, train_flags: tuple[str, ...] = ()
+) -> list[Step]:
+    """Return the commands from targets to figures.
+
+    Args:
+        out: workspace.
+        experiment: as `file` says it.
+        file: its TOML file.
+        sky: root of the survey.
+        train_flags: further flags of the trainer.
+    """
+    shared = ("--experiment", file, "--output-s3", out, "--survey-source", sky)
     packed = place(out, "pack", experiment)
     trained, scores = join(out, "training", experiment.name), join(out, "scores", experiment.name)
 
@@ -34,7 +48,6 @@ def steps(out: str, experiment: Experiment) -> list[Step]:
         return spark("phase4_pipeline.py", "--stage", name, *shared)
 
     return [
-        Step("sky", "paint a simulated sky", python("-m", "local_spark.mini_sky", "--out", sky)),
         Step("phase3", "select targets from the sweep catalogues", spark("phase3_pipeline.py", *shared)),
         Step("phase4a", "lay out the injection manifest", stage("4a")),
         Step("phase4b", "cache the coadds", stage("4b")),
@@ -43,10 +56,10 @@ def steps(out: str, experiment: Experiment) -> list[Step]:
         Step("pack", "shuffle the stamps into training shards", stage("pack")),
         Step(
             "train",
-            "train a small network",
+            f"train {experiment.training.arch}",
             python(
-                str(REPOSITORY / "training" / "train.py"), "--experiment", str(EXPERIMENT),
-                "--data", packed, "--out_dir", trained, "--overwrite",
+                str(REPOSITORY / "training" / "train.py"), "--experiment", file,
+                "--data", packed, "--out_dir", trained, "--overwrite", *train_flags,
             ),
         ),
         Step(
@@ -109,7 +122,8 @@ def main(argv: list[str] | None = None) -> int:
     experiment = load(EXPERIMENT, {"survey.source": join(out, "sky")})
     start = time.perf_counter()
     try:
-        seconds = run_steps(steps(out, experiment))
+        sky = join(out, "sky")
+        seconds = run_steps([paint(sky), *pipeline(out, experiment, str(EXPERIMENT), sky)])
         summary = summarise(out, experiment, seconds)
         replace_file(join(out, "summary.json"), json.dumps(summary, indent=1).encode())
         run_steps([Step("report", "draw the report", python("-m", "evaluation.report", out))])

@@ -21,16 +21,16 @@ from training import preprocess
 from training.models import ARCHITECTURES, Finder
 from training.preprocess import Preprocessing, PreprocessingError
 
-FORMAT = 1
+FORMAT = 2
 KEYS = (
     "format",  # int: layout of this dict
-    "model",  # state dict of the Finder
+    "model",  # state dict of the Finder that is scored: the running mean of the weights where there is one
     "preprocessing",  # Preprocessing.as_dict()
     "config",  # Experiment.as_dict(): the effective config
     "data",  # dict: root, content hash and counts of what it was trained on
     "progress",  # dict: epoch, position in it, step, best metric so far, ...
     "metrics",  # dict: figures of the validation pass it was saved after; empty in mid-epoch
-    "training_state",  # dict: optimizer, scaler, random states; what resuming needs and scoring does not
+    "training_state",  # dict: weights, optimizer, scaler, random states; what resuming needs, scoring does not
 )
 
 
@@ -54,15 +54,14 @@ def save(path: str | Path, content: dict[str, Any]) -> None:
         raise CheckpointError(f"{error}. What was under this name before still stands.") from error
 
 
-def load(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """Read a checkpoint; nothing in the file is executed.
+def read_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
+    """Return what `torch.save` wrote; nothing in the file is executed.
 
     Raises:
-        CheckpointError: no such file, not a checkpoint, truncated, one that holds more than tensors and plain
-            values, or of another format.
+        CheckpointError: no such file, truncated, or one that holds more than tensors and plain values.
     """
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        return torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError as error:
@@ -72,6 +71,15 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]
         ) from None
     except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint, perhaps cut off: {error}") from None
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint of this trainer.
+
+    Raises:
+        CheckpointError: see `read_tensors`; also not a checkpoint, or one of another format.
+    """
+    content = read_tensors(path, device)
     if not isinstance(content, dict) or set(content) != set(KEYS):
         found = sorted(map(str, content)) if isinstance(content, dict) else type(content).__name__
         raise CheckpointError(

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import logsigmoid
 
-from darkhaloscope.experiment import Training
+from darkhaloscope.sections import Training
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -52,7 +52,19 @@ def focal(logit: torch.Tensor, label: torch.Tensor, alpha: float, gamma: float) 
 
 
 def make_loss(config: Training) -> Loss:
-    """Return the loss that a config names, as a function of (logit, label)."""
-    if config.loss == "focal":
-        return lambda logit, label: focal(logit, label, config.focal_alpha, config.focal_gamma)
-    return binary_cross_entropy
+    """Return the loss that a config names, as a function of (logit, label) row by row.
+
+    Labels are smoothed towards 1/2 (Szegedy et al. 2016, section 7, for two classes); positives count
+    `positive_weight` times.
+    """
+
+    def loss(logit: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        label = label.float()
+        soft = label + config.label_smoothing * (0.5 - label)
+        if config.loss == "focal":
+            rows = focal(logit, soft, config.focal_alpha, config.focal_gamma)
+        else:
+            rows = binary_cross_entropy(logit, soft)
+        return rows * (1 + (config.positive_weight - 1) * label)
+
+    return loss

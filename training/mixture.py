@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from darkhaloscope.draws import digest, uniforms
-from darkhaloscope.experiment import Training
 from darkhaloscope.records import SAMPLES
+from darkhaloscope.sections import Training
 from training.order import in_turns, visit_order
 from training.selection import POSITIVE, DataError
 from training.shards import Shards

@@ -7,7 +7,8 @@ import typing
 from pathlib import Path
 
 from darkhaloscope.config import ConfigError
-from darkhaloscope.experiment import Experiment, Training, load
+from darkhaloscope.experiment import Experiment, load
+from darkhaloscope.sections import Training
 from training.models import ARCHITECTURES
 from training.preprocess import NormMethod, check_metadata_columns
 
@@ -27,6 +28,8 @@ what appears in --out_dir:
   log.jsonl     one line an epoch: losses, AUROC, tpr at low fpr with intervals, images a second
   last.pt       the newest checkpoint: --resume starts from it
   best.pt       the checkpoint with the best --selection_metric: score with it
+
+Several GPUs: torchrun --nproc_per_node 4 training/train.py ..., each with its own share of the rows.
 """
 
 
@@ -63,6 +66,19 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
         help="go on from last.pt in --out_dir, same settings and data; starts anew where there is none",
     )  # fmt: skip
     group.add_argument("--overwrite", action="store_true", help="replace an earlier run in --out_dir")
+    group.add_argument(
+        "--checkpoint_every", type=int, metavar="N",
+        help="also write last.pt every N optimiser steps; 0: after each epoch only",
+    )  # fmt: skip
+    group.add_argument(
+        "--keep_every",
+        type=int,
+        metavar="N",
+        help="keep every Nth epoch's checkpoint, epoch-0005.pt; 0: none",
+    )
+    group.add_argument(
+        "--tensorboard", action="store_true", help="also write --out_dir/tensorboard (package tensorboard)"
+    )
     group.add_argument("--seed", type=int, help="of weights, order and orientations")
     group.add_argument("--device", help="torch device (default: cuda where there is one, else cpu)")
     group.add_argument(
@@ -74,9 +90,22 @@ def _add_run(group: argparse._ArgumentGroup) -> None:
 def _add_model(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--arch", choices=_choices("arch"),
-        help="resnet18: 11 M parameters, generation 1's stem, slow; convnext_tiny: 28 M; small_resnet: "
-        "0.2 M, enough for this imaging",
+        help="resnet18: 11 M parameters, generation 1's stem, slow; convnext_tiny: 28 M, stock stem of stride 4; "
+        "convnext_tiny_stride2: the same, first pixels half as wide, four times the work; efficientnetv2_s: "
+        "20 M; small_resnet: 0.2 M, enough for this imaging",
     )  # fmt: skip
+    group.add_argument(
+        "--pretrained", metavar="FILE",
+        help="start from these weights: safetensors, a state dict, or a checkpoint of this trainer; what does "
+        "not fit is listed",
+    )  # fmt: skip
+    group.add_argument(
+        "--ema_decay", type=float, metavar="D",
+        help="validate and score a running mean of the weights with this decay, as 0.999; 0: the weights themselves",
+    )  # fmt: skip
+    group.add_argument(
+        "--compile", action=argparse.BooleanOptionalAction, help="compile the network (torch.compile)"
+    )
     group.add_argument("--dropout", type=float, help="in front of the last layer, 0 to 1")
     group.add_argument(
         "--norm_method", choices=_choices("norm_method"),
@@ -96,7 +125,9 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _add_data(group: argparse._ArgumentGroup) -> None:
-    group.add_argument("--batch_size", type=int, help="rows of a step, at most: steps are equal")
+    group.add_argument(
+        "--batch_size", type=int, help="rows of a batch on each rank, at most: batches are equal"
+    )
     group.add_argument(
         "--augment", action=argparse.BooleanOptionalAction,
         help="show stamps in a random one of the eight orientations of a square",
@@ -130,6 +161,11 @@ def _add_loss(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--loss", choices=_choices("loss"), help="bce: cross-entropy; focal: Lin et al. 2017")
     group.add_argument("--focal_alpha", type=float, help="focal: weight of positives")
     group.add_argument("--focal_gamma", type=float, help="focal: how much sure rows are played down")
+    group.add_argument("--label_smoothing", type=float, metavar="S", help="labels are S/2 and 1 - S/2")
+    group.add_argument("--positive_weight", type=float, metavar="W", help="a positive counts W times")
+    group.add_argument(
+        "--accumulate", type=int, metavar="N", help="batches of an optimiser step, where one does not fit"
+    )
     group.add_argument("--epochs", type=int, help="passes over the training rows, at most")
     group.add_argument("--lr", type=float, help="peak learning rate of AdamW")
     group.add_argument("--warmup_epochs", type=float, help="linear rise to --lr; a cosine to zero follows")
@@ -143,7 +179,11 @@ def _add_loss(group: argparse._ArgumentGroup) -> None:
         const="bf16",
         help="the same as --precision bf16",
     )
-    group.add_argument("--selection_metric", choices=_choices("selection_metric"), help="decides on best.pt")
+    group.add_argument(
+        "--selection_metric", choices=_choices("selection_metric"),
+        help="decides on best.pt. tpr@lowfpr: mean tpr over log fpr from 1e-4 to 1e-2, which is steadier than "
+        "tpr at one rate",
+    )  # fmt: skip
     group.add_argument(
         "--early_stopping_patience", type=int, metavar="N",
         help="stop after N epochs without a better --selection_metric; 0: never",
@@ -180,6 +220,12 @@ def check(config: Training) -> None:
         f"{name} = {getattr(config, name)}; expected {expected}"
         for name, fine, expected in (
             ("epochs", config.epochs >= 1, "at least 1"),
+            ("accumulate", config.accumulate >= 1, "at least 1"),
+            ("ema_decay", 0 <= config.ema_decay < 1, "0 to below 1"),
+            ("label_smoothing", 0 <= config.label_smoothing < 1, "0 to below 1"),
+            ("positive_weight", config.positive_weight > 0, "more than 0"),
+            ("checkpoint_every", config.checkpoint_every >= 0, "0 or more"),
+            ("keep_every", config.keep_every >= 0, "0 or more"),
             ("batch_size", config.batch_size >= 2, "at least 2"),
             ("lr", config.lr > 0, "more than 0"),
             ("weight_decay", config.weight_decay >= 0, "0 or more"),

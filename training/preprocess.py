@@ -10,8 +10,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 
 from darkhaloscope.records import BANDS, STAMP_SIZE, allowed_metadata
@@ -56,6 +58,17 @@ class Preprocessing:
     meta_mean: tuple[float, ...] = ()
     meta_std: tuple[float, ...] = ()
     version: int = VERSION
+
+    @cached_property
+    def annulus_pixels(self) -> np.ndarray:
+        """Indices of the annulus in a flattened stamp, (pixel,) int64.
+
+        A constant of compiled and exported graphs: gathering by index has a fixed shape, a boolean mask has not.
+        """
+        axis = np.arange(self.size) - (self.size - 1) / 2
+        radius = np.hypot(axis[:, None], axis[None, :]) / (self.size / 2)
+        inner, outer = self.annulus
+        return np.flatnonzero((radius >= inner) & (radius < outer))
 
     @property
     def columns(self) -> list[str]:
@@ -170,12 +183,7 @@ def _reference_pixels(preprocessing: Preprocessing, stamps: torch.Tensor) -> tor
     """Return the pixels that centre and spread are measured on, (n, band, pixel)."""
     if preprocessing.norm_method == "full":
         return stamps.flatten(2)
-    size = stamps.shape[-1]
-    axis = torch.arange(size, device=stamps.device) - (size - 1) / 2
-    radius = torch.hypot(axis[:, None], axis[None, :]) / (size / 2)
-    inner, outer = preprocessing.annulus
-    # Gathering by index has a fixed output shape, which a boolean mask has not: compiled and exported graphs.
-    chosen = ((radius >= inner) & (radius < outer)).flatten().nonzero().squeeze(1)
+    chosen = torch.tensor(preprocessing.annulus_pixels, device=stamps.device)
     return stamps.flatten(2).index_select(2, chosen)
 
 

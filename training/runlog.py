@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import math
 import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
 
+from darkhaloscope.config import ConfigError
 from darkhaloscope.storage import replace_file
 
 _EVERY = 16  # losses are looked at this often: each look waits for the device
@@ -22,16 +20,48 @@ _EVERY = 16  # losses are looked at this often: each look waits for the device
 class RunLog:
     """`log.jsonl`: one JSON object a line, each with `event` and the optimiser step it was written at."""
 
-    def __init__(self, path: Path, keep_to_step: int | None = None) -> None:
-        """Start a log; or continue one, without what a killed run wrote after step `keep_to_step`."""
-        self.path = path
-        kept = [] if keep_to_step is None else [r for r in read_log(path) if r["step"] <= keep_to_step]
-        replace_file(str(path), "".join(json.dumps(r) + "\n" for r in kept).encode())
+    def __init__(
+        self, out: Path, keep_to_step: int | None = None, tensorboard: bool = False, writes: bool = True
+    ) -> None:
+        """Start a log; or continue one, without what a killed run wrote after step `keep_to_step`.
+
+        Args:
+            out: folder of the run.
+            keep_to_step: None: a new log.
+            tensorboard: also write numbers to `<out>/tensorboard`.
+            writes: False on ranks that leave nothing.
+
+        Raises:
+            ConfigError: the package tensorboard is not installed.
+        """
+        self.path, self._writes, self._board = out / "log.jsonl", writes, None
+        if not writes:
+            return
+        if tensorboard:
+            self._board = _board(out / "tensorboard", keep_to_step)
+        kept = [] if keep_to_step is None else [r for r in read_log(self.path) if r["step"] <= keep_to_step]
+        replace_file(str(self.path), "".join(json.dumps(r) + "\n" for r in kept).encode())
 
     def write(self, event: str, step: int, **values: Any) -> None:
         """Append a record; it is on disk when this returns."""
+        if not self._writes:
+            return
         with self.path.open("a") as stream:
             stream.write(json.dumps({"event": event, "step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(f"{event}/{name}", value, step)
+            self._board.flush()
+
+
+def _board(folder: Path, keep_to_step: int | None) -> Any:
+    """Open TensorBoard's writer; what it has after `keep_to_step` is hidden by a resumed run."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(f"--tensorboard: {error}; pip install tensorboard, or leave the flag out") from None
+    return SummaryWriter(str(folder), purge_step=None if keep_to_step is None else keep_to_step + 1)
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -49,7 +79,7 @@ class StopRequest:
     """Turns SIGTERM and Ctrl-C into a request to stop after the present step; a second one stops at once."""
 
     def __init__(self) -> None:
-        self.signal: int | None = None
+        self.signal = 0  # number of the signal that came; 0: none
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -63,7 +93,7 @@ class StopRequest:
         self._restore()
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
+        self.signal = int(number)
         self._restore()
 
     def _restore(self) -> None:
@@ -89,14 +119,14 @@ class LossMeter:
         if len(self._waiting) >= _EVERY:
             self.fetch()
 
-    def fetch(self) -> None:
-        """Bring `total` and `rows` up to date.
+    def fetch(self) -> tuple[float, int]:
+        """Bring `total` and `rows` up to date; return them.
 
         Raises:
             FloatingPointError: a loss or gradient was NaN or infinite; names the first such batch's rows.
         """
         if not self._waiting:
-            return
+            return self.total, self.rows
         losses, norms, ids = zip(*self._waiting, strict=True)
         self._waiting = []
         for loss, norm, task_id in zip(
@@ -110,6 +140,7 @@ class LossMeter:
                 )
             self.total += loss * len(task_id)
             self.rows += len(task_id)
+        return self.total, self.rows
 
     @property
     def mean(self) -> float:
@@ -117,41 +148,31 @@ class LossMeter:
         return self.total / max(self.rows, 1)
 
 
-class Clock:
-    """Images a second, and the share of the time that was spent waiting for data."""
-
-    def __init__(self) -> None:
-        self.rows, self._waited, self._began = 0, 0.0, time.perf_counter()
-
-    @contextmanager
-    def waiting(self) -> Iterator[None]:
-        """Count the block as waiting."""
-        before = time.perf_counter()
-        yield
-        self._waited += time.perf_counter() - before
-
-    def figures(self) -> dict[str, float]:
-        """Return `images_per_s`, `data_wait_share` and `train_seconds` since the beginning."""
-        passed = time.perf_counter() - self._began
-        return {
-            "images_per_s": self.rows / passed,
-            "data_wait_share": self._waited / passed,
-            "train_seconds": passed,
-        }
-
-
 def epoch_line(figures: dict[str, Any], better: bool) -> str:
     """Return an epoch's figures as one line for people."""
     rates = ", ".join(
         f"{name} {figures[name]:.3f} [{figures[name + '_low']:.3f}, {figures[name + '_high']:.3f}]"
         + (" unresolved" if name in figures["unresolved"] else "")
-        for name in ("auroc", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4")
+        for name in ("auroc", "tpr@lowfpr", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4")
     )
     loss = f"loss {figures['train_loss']:.4f} train {figures['val_loss']:.4f} val"
     return (
         f"epoch {figures['epoch']}: {loss}, {rates}, "
         f"binary_score_frac {figures['binary_score_frac']:.3f} "
         f"(calibrated {figures['binary_score_frac_calibrated']:.3f}), "
-        f"{figures['images_per_s']:.0f} images/s, {figures['data_wait_share']:.0%} waiting for data"
-        + (", best so far" if better else "")
+        f"{figures['images_per_s']:.0f} images/s, {figures['data_wait_share']:.0%} waiting for data, "
+        f"{figures['flops_utilisation']:.1%} of the device's peak" + (", best so far" if better else "")
     )
+
+
+def memory_advice(error: RuntimeError) -> str | None:
+    """Return what to reduce where an error says that memory ran out; None where it is another error."""
+    text = str(error)
+    if isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return (
+            "out of memory; lower --batch_size (and raise --accumulate by as much, which keeps the step), or "
+            "use --use_bf16, or a smaller --arch"
+        )
+    if "DataLoader worker" in text and ("killed" in text or "exited unexpectedly" in text):
+        return "a process that reads shards was killed, most likely out of memory; lower --num_workers or --batch_size"
+    return None

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from darkhaloscope.experiment import Training
 from darkhaloscope.records import CATALOGUE, SAMPLES
+from darkhaloscope.sections import Training
 
 POSITIVE = np.array([kind.endswith("positive") for kind in SAMPLES])
 """(kind,) which kinds of `records.SAMPLES` are lenses."""

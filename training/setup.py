@@ -1,147 +1,102 @@
-"""Everything a training run works on, put together from a config, new or from a checkpoint."""
+"""Put a training run together from a config, new or from a checkpoint."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from darkhaloscope.experiment import Experiment, Training
+from darkhaloscope.experiment import Experiment
+from darkhaloscope.sections import Training
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import replace_file
 from training import checkpoint
 from training.checkpoint import CheckpointError
-from training.data import StampStream
+from training.data import StampStream, World
+from training.distributed import own_device, shared
 from training.hard_negatives import read_hard_negatives
-from training.losses import Loss, make_loss
+from training.losses import make_loss
 from training.mixture import mixture_of
-from training.models import Finder, size
+from training.models import Average, Finder, size
 from training.preprocess import Preprocessing
+from training.pretrained import start_from
+from training.run import Progress, Run
 from training.runlog import RunLog
 from training.selection import bounds_of
 from training.shards import Shards, open_split
-
-
-@dataclass
-class Progress:
-    """Where a run is: all that changes besides tensors."""
-
-    epoch: int = 0  # the epoch that `position` is in
-    position: int = 0  # batches of it that are done
-    step: int = 0  # optimiser steps since the beginning
-    loss_total: float = 0.0  # sum of the losses of the epoch's rows so far
-    loss_rows: int = 0
-    best: float | None = None  # best selection metric so far
-    best_epoch: int | None = None
-    finished: bool = False
-
-    def end_epoch(self, figures: dict[str, Any], config: Training) -> bool:
-        """Count the epoch; return whether its figures are the best so far."""
-        lower_is_better = config.selection_metric == "loss"
-        value = -figures["val_loss"] if lower_is_better else figures[config.selection_metric]
-        better = self.best is None or value > self.best
-        if better:
-            self.best, self.best_epoch = value, self.epoch
-        assert self.best_epoch is not None
-        waited, patience = self.epoch - self.best_epoch, config.early_stopping_patience
-        self.epoch, self.position, self.loss_total, self.loss_rows = self.epoch + 1, 0, 0.0, 0
-        self.finished = self.epoch >= config.epochs or (patience > 0 and waited >= patience)
-        return better
-
-
-@dataclass
-class Run:
-    """A training run."""
-
-    experiment: Experiment
-    out: Path
-    device: torch.device
-    shards: dict[str, Shards]
-    preprocessing: Preprocessing
-    model: Finder
-    loss: Loss
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    progress: Progress
-    stream: StampStream
-    log: RunLog
-    figures: dict[str, Any]  # of the last validation pass; empty before the first
-
-    @property
-    def config(self) -> Training:
-        """The trainer's settings."""
-        return self.experiment.training
-
-    def save(self, name: str, figures: dict[str, Any]) -> None:
-        """Write a checkpoint."""
-        cuda = self.device.type == "cuda"
-        checkpoint.save(
-            self.out / name,
-            {
-                "model": self.model.state_dict(),
-                "preprocessing": self.preprocessing.as_dict(),
-                "config": self.experiment.as_dict(),
-                "data": _facts(self.shards),
-                "progress": dataclasses.asdict(self.progress),
-                "metrics": figures,
-                "training_state": {
-                    "optimizer": self.optimizer.state_dict(),
-                    "scaler": self.scaler.state_dict(),
-                    "random": torch.get_rng_state(),  # dropout's; order and orientations have no state
-                    "random_cuda": torch.cuda.get_rng_state(self.device) if cuda else None,
-                },
-            },
-        )
+from training.speed import peak_flops
 
 
 def set_up(
-    experiment: Experiment, data: str, out: Path, resume: bool, overwrite: bool, device: str | None
+    experiment: Experiment,
+    data: str,
+    out: Path,
+    resume: bool,
+    overwrite: bool,
+    device: str | None,
+    tensorboard: bool,
+    world: World,
 ) -> Run:
     """Open the data, build finder and optimiser, load the checkpoint to go on from; see `train.train`."""
     config = experiment.training
     content = _earlier_run(out, resume, overwrite)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    target = own_device(device)
     hard = read_hard_negatives(config.hard_neg_path) if config.hard_neg_path else None
     shards = {
         split: open_split(data, split, bounds_of(config), config.meta_cols, config.metrics_ok, listed)
         for split, listed in (("train", hard), ("val", None))
     }
     if content:
-        _check_same(content, experiment, shards, out)
+        _check_same(content, experiment, shards, world, out)
     preprocessing = _preprocessing(config, shards["train"])
-    torch.manual_seed(experiment.seed)
-    model = Finder(config.arch, preprocessing, config.dropout).to(target)
-    optimizer = _optimizer(model, config, target)
-    scaler = torch.amp.GradScaler(target.type, enabled=config.precision == "fp16")
     progress = Progress(**content["progress"]) if content else Progress()
     stream = StampStream(
         shards["train"], preprocessing, config.batch_size, experiment.seed,
         epochs=(progress.epoch, config.epochs), position=progress.position, workers=config.num_workers,
-        mixture=mixture_of(config),
+        world=world, mixture=mixture_of(config),
+    )  # fmt: skip
+    model, started_from = _finder(experiment, preprocessing, target, world, new=content is None)
+    cost, (peak, peak_from) = size(model), peak_flops(target, config.precision)
+    if world.rank == 0:
+        facts = {
+            "device": str(target), "ranks": world.ranks, **stream.facts(),
+            "parameters": cost.parameters, "flops_per_stamp": cost.flops,
+            "peak_flops_per_s": peak, "peak_flops_from": peak_from, "pretrained": started_from,
+        }  # fmt: skip
+        if not content:
+            for old in (out / "last.pt", out / "best.pt", *out.glob("epoch-*.pt")):
+                old.unlink(missing_ok=True)
+        _announce(experiment, shards, preprocessing, facts, out)
+    log = RunLog(out, progress.step if content else None, tensorboard, writes=world.rank == 0)
+    log.write("resume" if content else "start", progress.step, data=_facts(shards), device=str(target))
+    network = shared(model, target, world)
+    run = Run(
+        experiment, out, target, world, shards, preprocessing, model,
+        torch.compile(network) if config.compile else network,  # type: ignore[arg-type]
+        Average(model, config.ema_decay) if config.ema_decay else None,
+        make_loss(config), _optimizer(model, config, target),
+        torch.amp.GradScaler(target.type, enabled=config.precision == "fp16"),
+        progress, stream, log, cost, peak, content["metrics"] if content else {},
     )  # fmt: skip
     if content:
-        checkpoint.restore_weights(model, content, out / "last.pt")
-        state = content["training_state"]
-        optimizer.load_state_dict(state["optimizer"])
-        scaler.load_state_dict(state["scaler"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and target.type == "cuda":
-            torch.cuda.set_rng_state(state["random_cuda"], target)
-    else:
-        for name in ("last.pt", "best.pt"):
-            (out / name).unlink(missing_ok=True)
-    _announce(experiment, shards, model, stream, target, out)
-    log = RunLog(out / "log.jsonl", progress.step if content else None)
-    log.write("resume" if content else "start", progress.step, data=_facts(shards), device=str(target))
-    figures = content["metrics"] if content else {}
-    return Run(
-        experiment, out, target, shards, preprocessing, model, make_loss(config), optimizer, scaler,
-        progress, stream, log, figures,
-    )  # fmt: skip
+        run.restore(content, out / "last.pt")
+    return run
+
+
+def _finder(
+    experiment: Experiment, preprocessing: Preprocessing, device: torch.device, world: World, new: bool
+) -> tuple[Finder, dict[str, Any] | None]:
+    """Return the finder with the same first weights on every rank, and what was loaded of `pretrained`."""
+    config = experiment.training
+    torch.manual_seed(experiment.seed)
+    model = Finder(config.arch, preprocessing, config.dropout)
+    started_from = start_from(model, config.pretrained) if config.pretrained and new else None
+    if world.ranks > 1 and device.type == "cuda":
+        model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    torch.manual_seed(experiment.seed + 1 + world.rank)  # from here on each rank drops out other features
+    return model.to(device), started_from
 
 
 def _earlier_run(out: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
@@ -160,14 +115,15 @@ def _earlier_run(out: Path, resume: bool, overwrite: bool) -> dict[str, Any] | N
 
 
 def _check_same(
-    content: dict[str, Any], experiment: Experiment, shards: dict[str, Shards], out: Path
+    content: dict[str, Any], experiment: Experiment, shards: dict[str, Shards], world: World, out: Path
 ) -> None:
     """Refuse to go on with other settings or data: the result would be neither run's."""
     before, now = content["config"], experiment.as_dict()
-    known = {"seed": before["seed"], **before["training"]}
+    ranks = len(content["training_state"]["random"])
+    known = {"ranks": ranks, "seed": before["seed"], **before["training"]}
     differing = [
         f"{k} was {known.get(k)!r}, is {v!r}"
-        for k, v in {"seed": now["seed"], **now["training"]}.items()
+        for k, v in {"ranks": world.ranks, "seed": now["seed"], **now["training"]}.items()
         if known.get(k) != v
     ]
     for split, facts in _facts(shards).items():
@@ -206,42 +162,42 @@ def _optimizer(model: Finder, config: Training, device: torch.device) -> torch.o
         {"params": weights, "weight_decay": config.weight_decay},
         {"params": others, "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, fused=device.type == "cuda")
+    return torch.optim.AdamW(groups, lr=config.lr, fused=device.type in ("cuda", "cpu"))
 
 
 def _announce(
     experiment: Experiment,
     shards: dict[str, Shards],
-    model: Finder,
-    stream: StampStream,
-    device: torch.device,
+    preprocessing: Preprocessing,
+    facts: dict[str, Any],
     out: Path,
 ) -> None:
     """Write config.json, and say what is about to happen."""
-    cost = size(model)
+    config = experiment.training
+    data = _facts(shards)
     written = {
         "experiment": experiment.as_dict(),
         "digest": experiment.digest(),
         "code_version": code_version(),
         "torch": torch.__version__,
-        "device": str(device),
-        "data": _facts(shards),
-        "preprocessing": model.preprocessing.as_dict(),
-        "parameters": cost.parameters,
-        "flops_per_stamp": cost.flops,
-        **stream.facts(),
+        "data": data,
+        "preprocessing": preprocessing.as_dict(),
+        **facts,
     }
     replace_file(str(out / "config.json"), json.dumps(written, indent=1).encode())
-    print(f"{model.arch}: {cost}; {experiment.training.precision} on {device}")
-    for split, one in shards.items():
-        facts = one.facts()
+    print(
+        f"{config.arch}: {facts['parameters']:,} parameters, {facts['flops_per_stamp'] / 1e9:.2f} GFLOP a stamp; "
+        f"{config.precision} on {facts['ranks']} x {facts['device']}"
+    )
+    if facts["pretrained"]:
+        print(f"starts from {facts['pretrained']['file']}: {facts['pretrained']['summary']}")
+    for split, one in data.items():
         print(
-            f"{split}: {facts['positives']:,} positives and {facts['negatives']:,} negatives where "
-            f"{facts['selection']} (of {facts['positives_before_bounds']:,} and "
-            f"{facts['negatives_before_bounds']:,})"
+            f"{split}: {one['positives']:,} positives and {one['negatives']:,} negatives where "
+            f"{one['selection']} (of {one['positives_before_bounds']:,} and "
+            f"{one['negatives_before_bounds']:,})"
         )
-        if listed := facts.get("hard_negatives"):
+        if listed := one.get("hard_negatives"):
             print("{matched:,} of {entries:,} hard negatives found, in {rows:,} rows".format(**listed))
-    shown = stream.facts()
-    print(f"an epoch shows {shown['shown']}: {shown['negatives_per_positive']:.3g} negatives a positive")
-    print(f"{stream.steps_per_epoch} steps an epoch; writing to {out}")
+    print(f"an epoch shows {facts['shown']}: {facts['negatives_per_positive']:.3g} negatives a positive")
+    print(f"{facts['steps_per_epoch']} batches an epoch and rank; writing to {out}")

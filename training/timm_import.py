@@ -39,6 +39,12 @@ def import_timm() -> ModuleType:
             _forget("torchvision", "timm")
 
 
+def import_timm_utils() -> ModuleType:
+    """Import timm.utils; raises as `import_timm`."""
+    import_timm()
+    return importlib.import_module("timm.utils")
+
+
 def _declare(operator: str) -> None:
     library = torch.library.Library("torchvision", "FRAGMENT")
     library.define(_SCHEMAS[operator])

@@ -1,13 +1,15 @@
 """Train a lens finder: `python training/train.py --experiment experiments/gen3.toml --data URL`.
 
 The loop is `train`, below, in full: for every epoch take batches, turn them, step, validate, write the log
-and the checkpoints. What it works on is put together by `training.setup.set_up`.
+and the checkpoints. What it works on is put together by `training.setup.set_up`. Several GPUs: `torchrun
+--nproc_per_node 4 training/train.py ...`; every rank runs the same loop on its own rows.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,20 +24,24 @@ from tqdm import tqdm
 
 from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.experiment import Experiment, Training
+from darkhaloscope.experiment import Experiment
 from darkhaloscope.schema import SchemaError
+from darkhaloscope.sections import Training
 from darkhaloscope.stage import place
 from darkhaloscope.storage import StorageError
 from training.augment import draw_orientations, orient
 from training.checkpoint import CheckpointError
 from training.data import Batch, StampStream, make_loader
+from training.distributed import gathered, joined, largest, quietly
 from training.metrics import summarise
 from training.options import experiment_of, parser
 from training.predict import autocast, predict
 from training.preprocess import PreprocessingError
-from training.runlog import Clock, LossMeter, StopRequest, epoch_line
-from training.setup import Run, set_up
+from training.run import Run
+from training.runlog import LossMeter, StopRequest, epoch_line, memory_advice
+from training.setup import set_up
 from training.shards import DataError
+from training.speed import Clock
 
 REFUSALS = (
     CheckpointError, ConfigError, DataError, DatasetError, PreprocessingError, SchemaError, StorageError,
@@ -50,8 +56,9 @@ def train(
     resume: bool = False,
     overwrite: bool = False,
     device: str | None = None,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
-    """Train, or go on training.
+    """Train, or go on training; where torchrun started this process, as one of its ranks.
 
     Args:
         experiment: `experiment.training` and `experiment.seed` decide what is trained.
@@ -60,48 +67,50 @@ def train(
         resume: go on from last.pt in `out_dir` where there is one.
         overwrite: replace an earlier run there.
         device: torch device; None: cuda where there is one.
+        tensorboard: also write TensorBoard's files.
 
     Returns:
         The figures of the last validation (empty where none was reached), and `stopped`: the number of the
-        signal that ended the run early, or None.
+        signal that ended the run early, or 0.
 
     Raises:
         One of `REFUSALS`; FloatingPointError where a loss or logit is NaN or infinite (the rows are named).
     """
-    run = set_up(experiment, data, Path(out_dir), resume, overwrite, device)
-    config, progress, steps = experiment.training, run.progress, run.stream.steps_per_epoch
-    figures: dict[str, Any] = run.figures
-    with StopRequest() as stop:
+    with joined() as world, StopRequest() as stop:
+        run = set_up(experiment, data, Path(out_dir), resume, overwrite, device, tensorboard, world)
+        config, progress = run.config, run.progress
         batches = iter(make_loader(run.stream, config.num_workers, run.device.type == "cuda"))
-        while not progress.finished and stop.signal is None:
-            run.model.train()
+        while not progress.finished and not stop.signal:
+            run.network.train()
             meter, clock = LossMeter(progress.loss_total, progress.loss_rows), Clock()
-            label, left = f"epoch {progress.epoch}", range(progress.position, steps)
-            for position in tqdm(left, label, steps, initial=progress.position, unit="step", leave=False):
+            for count in tqdm(
+                batches_of_steps(run), f"epoch {progress.epoch}", leave=False, disable=world.rank > 0
+            ):
+                set_learning_rate(run)
                 with clock.waiting():
-                    batch = next(batches)
-                set_learning_rate(run, learning_rate(progress.step, steps, config))
-                loss, norm = take_step(run, turned(run, batch.to(run.device)))
-                meter.add(loss, norm, batch.task_id)
-                clock.rows += len(batch.label)
-                progress.step, progress.position = progress.step + 1, position + 1
-                if stop.signal is not None:
+                    step = [next(batches) for _ in range(count)]
+                loss, norm = take_step(run, [turned(run, b.to(run.device), i) for i, b in enumerate(step)])
+                progress.step, progress.position = progress.step + 1, progress.position + count
+                meter.add(loss, norm, torch.cat([batch.task_id for batch in step]))
+                clock.rows += sum(len(batch.label) for batch in step)
+                stop.signal = largest(stop.signal, world)  # so that every rank stops after the same step
+                if stop.signal or (config.checkpoint_every and progress.step % config.checkpoint_every == 0):
+                    progress.loss_total, progress.loss_rows = meter.fetch()
+                    run.save({}, "last.pt")
+                if stop.signal:
+                    run.log.write("stop", progress.step, epoch=progress.epoch, signal=stop.signal)
                     break
-            meter.fetch()
-            progress.loss_total, progress.loss_rows = meter.total, meter.rows
-            if stop.signal is not None:
-                run.log.write("stop", progress.step, epoch=progress.epoch, signal=int(stop.signal))
-                run.save("last.pt", {})
-                break
+            else:
+                progress.loss_total, progress.loss_rows = meter.fetch()
+                speed = clock.figures(run.cost.flops, run.peak_flops, world.ranks)
+                end_epoch(run, {"train_loss": meter.mean, **speed, **validate(run)})
+    return {**run.figures, "stopped": stop.signal}
 
-            figures = {"epoch": progress.epoch, "train_loss": meter.mean, **clock.figures(), **validate(run)}
-            better = progress.end_epoch(figures, config)
-            run.log.write("epoch", progress.step, **figures, best_epoch=progress.best_epoch)
-            tqdm.write(epoch_line(figures, better))
-            if better:
-                run.save("best.pt", figures)
-            run.save("last.pt", figures)
-    return {**figures, "stopped": stop.signal}
+
+def batches_of_steps(run: Run) -> list[int]:
+    """Return how many batches each of the epoch's remaining optimiser steps takes."""
+    left, each = run.stream.steps_per_epoch - run.progress.position, run.config.accumulate
+    return [min(each, left - done) for done in range(0, left, each)]
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: Training) -> float:
@@ -112,48 +121,78 @@ def learning_rate(step: int, steps_per_epoch: int, config: Training) -> float:
     return config.lr * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(total - rise, 1)))
 
 
-def set_learning_rate(run: Run, rate: float) -> None:
+def set_learning_rate(run: Run) -> None:
     """Set the rate of the next step."""
+    steps_per_epoch = -(-run.stream.steps_per_epoch // run.config.accumulate)
     for group in run.optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = learning_rate(run.progress.step, steps_per_epoch, run.config)
 
 
-def turned(run: Run, batch: Batch) -> Batch:
-    """Return the batch with each stamp in a random orientation, where the config says so."""
+def turned(run: Run, batch: Batch, number: int) -> Batch:
+    """Return the batch with each stamp in a random orientation, where the config says so.
+
+    Args:
+        run: says where in the epoch the step begins.
+        batch: on the device.
+        number: of the batch in the step.
+    """
     if not run.config.augment:
         return batch
-    where = (run.experiment.seed, run.progress.epoch, run.progress.position)
+    where = (run.experiment.seed, run.progress.epoch, run.world.rank, run.progress.position + number)
     return batch._replace(stamps=orient(batch.stamps, draw_orientations(len(batch.label), *where)))
 
 
-def take_step(run: Run, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do one optimiser step; return the batch's mean loss and the norm of its gradient before clipping."""
-    with autocast(run.device, run.config.precision):
-        logit = run.model(batch.stamps, batch.sky_sigma, batch.meta)
-    loss = run.loss(logit, batch.label).mean()
+def take_step(run: Run, batches: list[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do one optimiser step on the mean gradient of some batches (of all ranks).
+
+    Returns:
+        The mean loss, and the norm of the gradient before clipping.
+    """
     run.optimizer.zero_grad(set_to_none=True)
-    run.scaler.scale(loss).backward()
+    losses = []
+    for left, batch in zip(reversed(range(len(batches))), batches, strict=True):
+        with quietly(run.network, left > 0):
+            with autocast(run.device, run.config.precision):
+                logit = run.network(batch.stamps, batch.sky_sigma, batch.meta)
+            losses.append(run.loss(logit, batch.label).mean())
+            run.scaler.scale(losses[-1] / len(batches)).backward()
     run.scaler.unscale_(run.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.clip_grad_norm or math.inf)
     run.scaler.step(run.optimizer)
     run.scaler.update()
+    if run.average is not None:
+        run.average.update(run.model, run.progress.step + 1)
     # The scaler of fp16 provokes infinite gradients now and then, and skips those steps itself.
-    return loss, torch.zeros_like(norm) if run.scaler.is_enabled() else norm
+    return torch.stack(losses).mean(), torch.zeros_like(norm) if run.scaler.is_enabled() else norm
 
 
 def validate(run: Run) -> dict[str, Any]:
-    """Return loss and figures of the validation rows, each seen once as it is."""
-    shards, config = run.shards["val"], run.config
-    workers = min(config.num_workers, len(shards.rows))
-    stream = StampStream(shards, run.preprocessing, config.batch_size, 0, shuffle=False, workers=workers)
-    run.model.eval()
-    parts = [
-        (predict(run.model, batch, config.precision), batch.label.numpy())
-        for batch in tqdm(make_loader(stream, workers), "validate", stream.steps_per_epoch, leave=False)
-    ]
+    """Return loss and figures of the validation rows, each seen once, as it is, by one of the ranks."""
+    shards, config, world = run.shards["val"], run.config, run.world
+    workers = min(config.num_workers, len(shards.rows) // world.ranks)
+    stream = StampStream(
+        shards, run.preprocessing, config.batch_size, 0, shuffle=False, workers=workers, world=world
+    )
+    batches = tqdm(make_loader(stream, workers), "validate", stream.steps_per_epoch, leave=False,
+                   disable=world.rank > 0)  # fmt: skip
+    model = run.judged.eval()
+    own = [(predict(model, batch, config.precision), batch.label.numpy()) for batch in batches]
+    parts = [part for rank in gathered(own, world) for part in rank]
     logit, label = (np.concatenate(column) for column in zip(*parts, strict=True))
     loss = run.loss(torch.from_numpy(logit), torch.from_numpy(label)).mean()
     return {"val_loss": float(loss), **summarise(logit, label)}
+
+
+def end_epoch(run: Run, figures: dict[str, Any]) -> None:
+    """Count the epoch, write its figures, and save the checkpoints it earned."""
+    run.figures = {"epoch": run.progress.epoch, **figures}
+    better = run.progress.end_epoch(figures, run.config)
+    run.log.write("epoch", run.progress.step, **run.figures, best_epoch=run.progress.best_epoch)
+    if run.world.rank == 0:
+        tqdm.write(epoch_line(run.figures, better))
+    keep = run.config.keep_every and run.progress.epoch % run.config.keep_every == 0
+    kept = [f"epoch-{run.progress.epoch:04d}.pt"] if keep else []
+    run.save(run.figures, *kept, *(["best.pt"] if better else []), "last.pt")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -165,7 +204,8 @@ def main(argv: list[str] | None = None) -> int:
         data = given.get("data", place("smoke-out", "pack", experiment))
         out = Path(given.get("out_dir", f"smoke-out/training/{experiment.name}"))
         result = train(
-            experiment, data, out, "resume" in given, "overwrite" in given, given.get("device")
+            experiment, data, out, "resume" in given, "overwrite" in given, given.get("device"),
+            "tensorboard" in given,
         )  # fmt: skip
     except REFUSALS as error:
         print(f"train.py: {error}", file=sys.stderr)
@@ -173,13 +213,20 @@ def main(argv: list[str] | None = None) -> int:
     except FloatingPointError as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 1
-    except torch.OutOfMemoryError as error:
-        print(f"train.py: out of memory; lower --batch_size, or use --use_bf16: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("train.py: stopped at once; --resume goes on from the last checkpoint", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except RuntimeError as error:
+        advice = memory_advice(error)
+        if advice is None:
+            raise
+        print(f"train.py: {advice}: {str(error).splitlines()[0]}", file=sys.stderr)
         return 1
-    if result["stopped"] is not None:
+    if result["stopped"]:
         print(f"stopped by signal {result['stopped']}; go on with the same command and --resume")
         return 128 + result["stopped"]
-    print(f"done: {out / 'best.pt'} (score with it), {out / 'log.jsonl'}")
+    if int(os.environ.get("RANK", "0")) == 0:
+        print(f"done: {out / 'best.pt'} (score with it), {out / 'log.jsonl'}")
     return 0
 
 

@@ -16,10 +16,11 @@ import pyarrow as pa
 from astropy_healpix import HEALPix
 
 from darkhaloscope.draws import digest, digests
-from darkhaloscope.experiment import Experiment, Splits
+from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.layout import id_strings
 from darkhaloscope.records import BANDS, CATALOGUE, INJECTION, MANIFEST, NO_SOURCE
 from darkhaloscope.schema import to_batch
+from darkhaloscope.sections import Splits
 from darkhaloscope.survey.bricks import BrickTable
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.splits import GUARD, assign_splits, sky_cell

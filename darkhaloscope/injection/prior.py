@@ -18,11 +18,11 @@ import numpy as np
 
 from darkhaloscope.config import ConfigError
 from darkhaloscope.draws import Ids, normals, uniforms
-from darkhaloscope.experiment import Prior
 from darkhaloscope.injection import host_mass, populations
 from darkhaloscope.injection.cosmology import distance_ratio, einstein_radius
 from darkhaloscope.injection.magnification import Lenses, point_magnification, reach, tangential_caustic
 from darkhaloscope.injection.rejection import STREAMS, Propose, first_accepted
+from darkhaloscope.sections import Prior
 
 UNIFORM_STREAM, NORMAL_STREAM = 10, 11
 SOURCE_STREAM = 32

@@ -9,7 +9,7 @@ import numpy as np
 from astropy_healpix import HEALPix
 
 from darkhaloscope.draws import digest, uniforms
-from darkhaloscope.experiment import Splits
+from darkhaloscope.sections import Splits
 from darkhaloscope.survey.bricks import brick_bounds, brick_id, parse_names
 
 NAMES = ("train", "val", "test")

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.experiment import Survey
+from darkhaloscope.sections import Survey
 from darkhaloscope.storage import filesystem, is_local, join, read_bytes, resolve
 
 LISTS = (".txt", ".lst")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from darkhaloscope.experiment import Splits, Targets
 from darkhaloscope.records import BANDS
+from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_id
 from darkhaloscope.survey.catalogue import Catalogue, host_id, text
 from darkhaloscope.survey.errors import CatalogueError

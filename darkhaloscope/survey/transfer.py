@@ -30,7 +30,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util.retry import RequestHistory, Retry
 
-from darkhaloscope.experiment import Fetch
+from darkhaloscope.sections import Fetch
 from darkhaloscope.storage import StorageError, shown
 from darkhaloscope.survey.errors import Interrupted, TransferFailed
 

@@ -14,7 +14,7 @@ from evaluation.bootstrap import _cell_counts, resample_cells
 from evaluation.evaluate import evaluate, main
 from evaluation.scores import ScoresError, read_scores
 from evaluation.strata import AXES, COLUMNS, stratify
-from training.metrics import auroc, roc_curve
+from training.roc import auroc, roc_curve
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_resampled_rows_agree_with_the_analytic_interval_and_repeat_exactly():
     rng = np.random.default_rng(3)
     label = rng.random(2_000) < 0.4
     logit = (rng.normal(size=2_000) + 1.5 * label).round(1)
-    from training.metrics import auroc_interval
+    from training.roc import auroc_interval
 
     runs = [
         resample_cells(logit, label, np.arange(2_000), lambda r: np.array([auroc(r)]), 400, seed)

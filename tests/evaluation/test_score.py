@@ -6,8 +6,9 @@ import torch
 from fabricate import fabricated_columns, fabricated_pixels, write_stamps
 
 from darkhaloscope.dataset import committed_files, content_hash, open_part, read_table
-from darkhaloscope.experiment import Experiment, Training
+from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import SCORES
+from darkhaloscope.sections import Training
 from darkhaloscope.stage import read_record
 from evaluation import score as module
 from evaluation.score import averaged_logits, d4_views, main, score

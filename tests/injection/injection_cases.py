@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.experiment import Experiment, Injection
+from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import TARGETS
 from darkhaloscope.schema import to_batch
+from darkhaloscope.sections import Injection
 
 
 def experiment(seed=42, **sections) -> Experiment:

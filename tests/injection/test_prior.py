@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from darkhaloscope.draws import digest
-from darkhaloscope.experiment import Prior
 from darkhaloscope.injection import host_mass
 from darkhaloscope.injection.cosmology import einstein_radius
 from darkhaloscope.injection.magnification import Lenses, point_magnification
@@ -15,6 +14,7 @@ from darkhaloscope.lensing.psf import Psf
 from darkhaloscope.lensing.render import render
 from darkhaloscope.lensing.scene import LIMITS, Scene
 from darkhaloscope.records import INJECTION
+from darkhaloscope.sections import Prior
 from darkhaloscope.survey.redshifts import HOST_REDSHIFTS, red_sequence
 
 N = 1_200

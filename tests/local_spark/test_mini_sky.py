@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from darkhaloscope.experiment import Splits, Targets
+from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey.bricks import brick_bounds, parse_names, read_brick_table
 from darkhaloscope.survey.catalogue import read_catalogue
 from darkhaloscope.survey.coadds import BrickReader, file_path

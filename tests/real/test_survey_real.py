@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.stats import mad_std
 from astropy.wcs import WCS
 
-from darkhaloscope.experiment import Splits, Targets
+from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey import bricks, extinction
 from darkhaloscope.survey.catalogue import read_catalogue
 from darkhaloscope.survey.coadds import BrickReader, file_name, file_path

@@ -15,7 +15,7 @@ from survey_testing import Server
 from test_stages import experiment_of, options
 
 from darkhaloscope.dataset import DatasetError, committed_chunks
-from darkhaloscope.experiment import Fetch
+from darkhaloscope.sections import Fetch
 from darkhaloscope.stage import place
 from darkhaloscope.storage import StorageError
 from darkhaloscope.survey.cache import read_assets

@@ -3,7 +3,7 @@
 import pytest
 from survey_testing import Server, write_brick
 
-from darkhaloscope.experiment import Fetch
+from darkhaloscope.sections import Fetch
 from darkhaloscope.survey.transfer import Client
 
 

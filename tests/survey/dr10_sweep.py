@@ -9,7 +9,7 @@ from pathlib import Path
 import fitsio
 import numpy as np
 
-from darkhaloscope.experiment import Splits, Targets
+from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_centre, brick_id, names_at, parse_names
 from darkhaloscope.survey.catalogue import read_chunks
 from darkhaloscope.survey.photometry import flux

@@ -6,7 +6,7 @@ import pytest
 from astropy_healpix import HEALPix
 from scipy.spatial import cKDTree
 
-from darkhaloscope.experiment import Splits
+from darkhaloscope.sections import Splits
 from darkhaloscope.survey import bricks
 from darkhaloscope.survey.splits import assign_splits, cell_split, connected_regions, region_splits, sky_cell
 

@@ -8,7 +8,7 @@ import pytest
 from survey_testing import Server
 
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.experiment import Survey
+from darkhaloscope.sections import Survey
 from darkhaloscope.storage import filesystem
 from darkhaloscope.survey.catalogue import Catalogue, host_id
 from darkhaloscope.survey.errors import CatalogueError

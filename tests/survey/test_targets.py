@@ -4,9 +4,9 @@ import pytest
 from dr10_sweep import memory_of_selecting, write_sweep
 from survey_testing import SWEEP_TYPES, galaxies
 
-from darkhaloscope.experiment import Splits, Targets
 from darkhaloscope.records import TARGETS
 from darkhaloscope.schema import to_batch
+from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey import bricks, photometry
 from darkhaloscope.survey.bricks import BrickTable
 from darkhaloscope.survey.catalogue import host_id, read_catalogue, read_chunks, text

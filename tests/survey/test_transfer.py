@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from survey_testing import Server
 
-from darkhaloscope.experiment import Fetch
+from darkhaloscope.sections import Fetch
 from darkhaloscope.storage import StorageError, shown
 from darkhaloscope.survey.errors import TransferFailed
 from darkhaloscope.survey.transfer import REDIRECTS, Client

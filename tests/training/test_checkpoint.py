@@ -7,9 +7,10 @@ import pytest
 import torch
 from tiny_shards import SIZE, make_columns
 
-from darkhaloscope.experiment import Experiment, Training
+from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import STAMPS, stamp_metadata
 from darkhaloscope.schema import to_batch
+from darkhaloscope.sections import Training
 from training import checkpoint
 from training.checkpoint import CheckpointError, load, load_finder_model, save
 from training.data import make_batch

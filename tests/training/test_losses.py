@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from darkhaloscope.experiment import Training
+from darkhaloscope.sections import Training
 from training.losses import binary_cross_entropy, focal, make_loss
 
 LOGIT = torch.tensor([-30.0, -6.0, -0.5, 0.0, 0.5, 6.0, 30.0])
@@ -51,3 +51,22 @@ def test_losses_of_half_precision_logits_are_computed_in_float32_row_by_row(kind
         found = loss(LOGIT.bfloat16(), torch.ones(7).bfloat16())
     assert (found.dtype, found.shape) == (torch.float32, (7,))
     torch.testing.assert_close(found, loss(LOGIT.bfloat16().float(), torch.ones(7)), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("kind", ["bce", "focal"])
+def test_smoothed_labels_are_those_of_soft_labels(kind):
+    labels = (torch.arange(7) % 2).float()
+    smooth = make_loss(Training(loss=kind, label_smoothing=0.1))(LOGIT, labels)
+    torch.testing.assert_close(smooth, make_loss(Training(loss=kind))(LOGIT, labels * 0.9 + 0.05))
+    x = torch.tensor([30.0], requires_grad=True)
+    make_loss(Training(loss=kind, label_smoothing=0.1))(x, torch.ones(1)).sum().backward()
+    assert x.grad is not None
+    assert x.grad.item() > 0, "too sure is pulled back"
+
+
+@pytest.mark.parametrize("kind", ["bce", "focal"])
+def test_a_positive_counts_as_often_as_its_weight_says(kind):
+    labels = (torch.arange(7) % 2).float()
+    plain = make_loss(Training(loss=kind))(LOGIT, labels)
+    weighted = make_loss(Training(loss=kind, positive_weight=3.0))(LOGIT, labels)
+    torch.testing.assert_close(weighted / plain, 1 + 2 * labels)

@@ -8,18 +8,10 @@ from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from darkhaloscope.intervals import clopper_pearson, wilson
-from training.metrics import (
-    MetricsError,
-    auroc,
-    auroc_interval,
-    binary_score_frac,
-    calibrated_binary_score_frac,
-    fpr_at_tpr,
-    fpr_name,
-    roc_curve,
-    summarise,
-    tpr_at_fpr,
-)
+from training.calibration import binary_score_frac, calibrated_binary_score_frac
+from training.metrics import summarise
+from training.operating_points import fpr_at_tpr, fpr_name, mean_tpr, tpr_at_fpr
+from training.roc import MetricsError, auroc, auroc_interval, roc_curve
 
 
 def binormal(rng, n_positives, n_negatives, separation=2.0, decimals=None):
@@ -198,7 +190,7 @@ def test_summary_names_what_is_unresolved_and_is_json_ready():
     logit, label = binormal(np.random.default_rng(6), 400, 4_000)
     figures = json.loads(json.dumps(summarise(logit, label)))
     assert figures["n_negatives"] == 4_000
-    assert figures["unresolved"] == ["tpr@fpr1e-3", "tpr@fpr1e-4"]
+    assert figures["unresolved"] == ["tpr@lowfpr", "tpr@fpr1e-3", "tpr@fpr1e-4"]
     assert figures["tpr@fpr1e-2_low"] < figures["tpr@fpr1e-2"] < figures["tpr@fpr1e-2_high"]
     assert figures["auroc_low"] < figures["auroc"] < figures["auroc_high"]
     assert [fpr_name(x) for x in (1e-2, 1e-4, 5e-5)] == ["tpr@fpr1e-2", "tpr@fpr1e-4", "tpr@fpr5e-5"]
@@ -208,4 +200,21 @@ def test_one_row_of_each_class_gives_figures_and_says_they_are_unresolved():
     figures = summarise(np.array([1.0, 0.0]), np.array([1, 0]))
     assert figures["auroc"] == 1.0
     assert figures["auroc_low"] < 0.1
-    assert len(figures["unresolved"]) == 4
+    assert len(figures["unresolved"]) == 5
+
+
+def test_the_mean_over_low_rates_is_steadier_than_one_rate_and_orders_models():
+    rng = np.random.default_rng(8)
+    draws = {d: [roc_curve(*binormal(rng, 300, 3_000, d)) for _ in range(40)] for d in (2.5, 2.8)}
+    means = {d: np.array([mean_tpr(roc)[0] for roc in rocs]) for d, rocs in draws.items()}
+    points = {d: np.array([tpr_at_fpr(roc, 1e-3).value for roc in rocs]) for d, rocs in draws.items()}
+
+    def steadiness(v):
+        return (v[2.8].mean() - v[2.5].mean()) / v[2.5].std()
+
+    assert steadiness(means) > 1.2 * steadiness(points)
+    value, low, high = mean_tpr(draws[2.5][0])
+    assert low < value < high
+    curve = draws[2.5][0]
+    by_hand = [curve.tpr[curve.at_fpr(f)] for f in np.geomspace(1 / 3_000, 1e-2, 25)]
+    assert value == pytest.approx(np.mean(by_hand))

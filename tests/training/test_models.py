@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from training.models import ARCHITECTURES, Finder, size
+from training.models import ARCHITECTURES, Average, Finder, size
 from training.preprocess import Preprocessing
 from training.timm_import import import_timm
 
@@ -19,7 +19,13 @@ def test_timm_imports_beside_whatever_torch_there_is():
 
 @pytest.mark.parametrize(
     ("arch", "parameters"),
-    [("resnet18", (11.1e6, 11.3e6)), ("convnext_tiny", (27e6, 29e6)), ("small_resnet", (150e3, 250e3))],
+    [
+        ("resnet18", (11.1e6, 11.3e6)),
+        ("convnext_tiny", (27e6, 29e6)),
+        ("convnext_tiny_stride2", (27e6, 29e6)),
+        ("efficientnetv2_s", (20e6, 21e6)),
+        ("small_resnet", (190e3, 200e3)),
+    ],
 )
 def test_networks_have_their_size(finders, arch, parameters):
     found = size(finders[arch])
@@ -70,3 +76,33 @@ def test_metadata_reach_the_logit_and_are_required():
 def test_an_unknown_architecture_lists_those_there_are():
     with pytest.raises(KeyError, match="convnext_tiny"):
         Finder("resnet19", Preprocessing())
+
+
+@pytest.mark.parametrize(("arch", "side"), [("convnext_tiny", 16), ("convnext_tiny_stride2", 32)])
+def test_the_first_pixels_of_a_stem_are_as_wide_as_its_name_says(finders, arch, side):
+    with torch.no_grad():
+        assert finders[arch].backbone.stem(torch.zeros(1, 3, 64, 64)).shape[-2:] == (side, side)
+
+
+def test_stride_2_costs_four_times_stride_4(finders):
+    ratio = size(finders["convnext_tiny_stride2"]).flops / size(finders["convnext_tiny"]).flops
+    assert ratio == pytest.approx(4, abs=0.2)
+
+
+def test_the_average_is_the_running_mean_of_weights_and_statistics():
+    model = Finder("small_resnet", Preprocessing())
+    average = Average(model, 0.9)
+    expected = {k: v.clone() for k, v in model.state_dict().items()}
+    for step in range(1, 60):
+        with torch.no_grad():
+            for value in model.state_dict().values():
+                value.add_(1)
+        average.update(model, step)
+        decay = 0.0 if step == 1 else min(0.9, 1 - step ** (-2 / 3))
+        for name, value in model.state_dict().items():
+            expected[name] = (
+                decay * expected[name] + (1 - decay) * value if value.is_floating_point() else value
+            )
+    for name, value in average.module.state_dict().items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-4)
+    assert not average.module.training

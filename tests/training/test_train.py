@@ -1,4 +1,5 @@
 import dataclasses
+import errno
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_shards import make_columns, write_shards
 
 import training.train
 from darkhaloscope.config import ConfigError
-from darkhaloscope.experiment import Training, load
+from darkhaloscope.experiment import load
+from darkhaloscope.sections import Training
 from training import checkpoint
 from training.checkpoint import CheckpointError
 from training.options import DEFAULT_EXPERIMENT, REPOSITORY, experiment_of, parser
@@ -23,6 +26,9 @@ from training.train import learning_rate, main, train
 
 FAST = ["--arch", "small_resnet", "--seed", "42", "--epochs", "3", "--batch_size", "16", "--lr", "3e-3",
         "--num_workers", "0", "--device", "cpu"]  # fmt: skip
+
+
+MEASURED = ("images_per_s", "data_wait_share", "train_seconds", "flops_utilisation")
 
 
 def run(root: str, out: Path, *flags: str) -> int:
@@ -64,11 +70,11 @@ def test_it_learns_a_planted_signal_and_leaves_what_it_says(shards, tmp_path, ca
             "images_per_s", "data_wait_share"} <= log[-1].keys()  # fmt: skip
     written = json.loads((out / "config.json").read_text())
     assert written["experiment"]["training"]["batch_size"] == 16
-    assert (written["data"]["train"]["rows"], written["parameters"]) == (256, 220_001)
+    assert (written["data"]["train"]["rows"], written["parameters"]) == (256, 195_205)
     model, preprocessing, config = checkpoint.load_finder_model(out / "best.pt")
     assert (model.arch, preprocessing.norm_method, config.training.epochs) == ("small_resnet", "sky_asinh", 4)
     printed = capsys.readouterr().out
-    assert "220,001 parameters" in printed
+    assert "195,205 parameters" in printed
     assert "128 positives and 128 negatives" in printed
 
 
@@ -86,7 +92,7 @@ def test_a_stopped_and_resumed_run_ends_with_the_bits_of_one_that_was_not(
     assert run(root, tmp_path / "parts", *flags, "--resume") == 0
     assert equal(final_state(tmp_path / "whole"), final_state(tmp_path / "parts"))
     timeless = [
-        [{k: v for k, v in r.items() if k not in ("images_per_s", "data_wait_share", "train_seconds")}
+        [{k: v for k, v in r.items() if k not in MEASURED}
          for r in read_log(tmp_path / name / "log.jsonl") if r["event"] == "epoch"]
         for name in ("whole", "parts")
     ]  # fmt: skip
@@ -120,7 +126,7 @@ def test_a_killed_run_resumes_from_its_last_epoch_without_repeating_the_log(shar
     with monkeypatch.context() as patch, pytest.raises(KeyError):
         patch.setattr(training.train, "take_step", die)
         run(root, out)
-    RunLog(out / "log.jsonl", keep_to_step=6).write("epoch", 12, epoch=1)  # written, its checkpoint was not
+    RunLog(out, keep_to_step=6).write("epoch", 12, epoch=1)  # written, its checkpoint was not
     assert run(root, out, "--resume") == 0
     assert [r["epoch"] for r in read_log(out / "log.jsonl") if r["event"] == "epoch"] == [0, 1, 2]
 
@@ -146,11 +152,11 @@ def test_other_data_is_not_resumed_on(shards, tmp_path, capsys):
 def test_early_stopping_ends_the_run_and_best_is_the_best_epoch(shards, tmp_path, monkeypatch):
     values = iter([0.6, 0.9, 0.8, 0.7, 0.95])
     original = training.train.summarise
-    monkeypatch.setattr(training.train, "summarise", lambda *a: original(*a) | {"auroc": next(values)})
+    monkeypatch.setattr(training.train, "summarise", lambda *a: original(*a) | {"tpr@lowfpr": next(values)})
     out = tmp_path / "out"
     assert run(shards(), out, "--epochs", "9", "--early_stopping_patience", "2") == 0
     assert len([r for r in read_log(out / "log.jsonl") if r["event"] == "epoch"]) == 4
-    assert checkpoint.load(out / "best.pt")["metrics"]["auroc"] == 0.9
+    assert checkpoint.load(out / "best.pt")["metrics"]["tpr@lowfpr"] == 0.9
     assert checkpoint.load(out / "last.pt")["progress"]["best_epoch"] == 1
 
 
@@ -178,9 +184,9 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_names_the_rows(shards, tmp
     original = training.train.turned
     seen = []
 
-    def poisoned(run_, batch):
+    def poisoned(run_, batch, number):
         seen.append(batch.task_ids())
-        batch = original(run_, batch)
+        batch = original(run_, batch, number)
         return batch._replace(stamps=batch.stamps * torch.nan) if len(seen) == 2 else batch
 
     monkeypatch.setattr(training.train, "turned", poisoned)
@@ -191,23 +197,57 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_names_the_rows(shards, tmp
     assert not (tmp_path / "out" / "last.pt").exists()
 
 
-def test_out_of_memory_says_what_to_reduce(shards, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (torch.OutOfMemoryError("2 GiB wanted"), "lower --batch_size (and raise --accumulate"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "lower --batch_size"),
+        (RuntimeError("DataLoader worker (pid 9) is killed by signal: Killed. "), "lower --num_workers"),
+    ],
+)
+def test_out_of_memory_says_what_to_reduce(shards, tmp_path, monkeypatch, capsys, error, advice):
     def full(*given):
-        raise torch.OutOfMemoryError("2 GiB wanted")
+        raise error
 
     monkeypatch.setattr(training.train, "take_step", full)
     assert run(shards(), tmp_path / "out") == 1
-    assert "--batch_size" in capsys.readouterr().err
+    assert advice in capsys.readouterr().err
+
+
+def test_a_full_disk_in_mid_run_leaves_the_checkpoint_of_the_epoch_before(
+    shards, tmp_path, monkeypatch, capsys
+):
+    out, written = tmp_path / "out", []
+    original = torch.save
+
+    def fill(content, sink):
+        written.append(content["progress"]["epoch"])
+        if len(written) > 2:  # best.pt and last.pt of the first epoch found room
+            sink.write(b"half of it")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(content, sink)
+
+    monkeypatch.setattr(checkpoint.torch, "save", fill)
+    assert run(shards(), out) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert checkpoint.load(out / "last.pt")["progress"]["epoch"] == 1
+    assert not list(out.glob("*.tmp"))
 
 
 def test_bad_data_and_bad_flags_are_refused_with_a_message(shards, tmp_path, capsys):
-    root = shards()
+    root, no_positives = shards(), str(tmp_path / "no_positives")
+    write_shards(f"{no_positives}/split=train", [make_columns(48, 0)])
+    lenses = make_columns(48, 1, split="val")
+    write_shards(f"{no_positives}/split=val", [{k: v[::2] for k, v in lenses.items()}])
     for flags, message in (
         (["--num_workers", "50"], "row groups for 50 readers"),
         (["--meta_cols", "theta_e_arcsec"], "know the label"),
         (["--min_theta_over_psf", "99"], "0 positives and 0 negatives"),
         (["--batch_size", "1"], "batch_size = 1; expected at least 2"),
         (["--data", str(tmp_path / "none")], "split=train"),
+        (["--data", no_positives], "val: 0 positives and 24 negatives"),
+        (["--meta_cols", "psfsize"], "allowed: ebv, mag_g"),
+        (["--pretrained", str(tmp_path / "none.safetensors")], "no such file of weights"),
         (["--experiment", "experiments/gen99.toml"], "no such experiment file"),
     ):
         assert run(root, tmp_path / "out", *flags) == 2
@@ -217,7 +257,7 @@ def test_bad_data_and_bad_flags_are_refused_with_a_message(shards, tmp_path, cap
 
 def test_every_setting_of_the_config_is_a_flag_that_takes_effect():
     flags = {a.dest: a.option_strings for a in parser()._actions if a.dest not in ("help",)}
-    values = {int: "7", float: "0.3", bool: None}
+    values = {int: "7", float: "0.3", bool: None, str: "some/file"}
     hints = typing.get_type_hints(Training)
     default = load(DEFAULT_EXPERIMENT).training
     for name, hint in hints.items():
@@ -228,9 +268,9 @@ def test_every_setting_of_the_config_is_a_flag_that_takes_effect():
             value = "psfsize_r, psfdepth_r"
         else:
             value = values[hint]
-        given = [f"--{name}", value] if value is not None else [f"--no-{name}"]
+        given = [f"--{name}", value] if value is not None else [f"--{'no-' * getattr(default, name)}{name}"]
         assert getattr(experiment_of(parser().parse_args(given)).training, name) != getattr(default, name)
-    known = {*hints, "experiment", "data", "out_dir", "resume", "overwrite", "seed", "device"}
+    known = {*hints, "experiment", "data", "out_dir", "resume", "overwrite", "seed", "device", "tensorboard"}
     assert set(flags) == known
     assert experiment_of(parser().parse_args(["--use_bf16"])).training.precision == "bf16"
 

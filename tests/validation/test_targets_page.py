@@ -9,10 +9,11 @@ import pytest
 from survey_testing import galaxies
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, write_part
-from darkhaloscope.experiment import Experiment, Splits, Targets
+from darkhaloscope.experiment import Experiment
 from darkhaloscope.page import as_json, render_page
 from darkhaloscope.records import FAILURES, TARGETS
 from darkhaloscope.schema import to_batch
+from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey.catalogue import Catalogue
 from darkhaloscope.survey.targets import select_targets
 from darkhaloscope.validation import target_charts, target_tally

@@ -1,0 +1,110 @@
+"""The run of all generations: sizes, resuming and the page, without running a stage."""
+
+import json
+import tomllib
+
+import pytest
+
+from darkhaloscope.experiment import load
+from darkhaloscope.page import render_page
+from local_spark import generations
+from local_spark.generations import CLAIMS, GENERATIONS, as_toml, page_of, run_generation, sized
+from local_spark.steps import REPOSITORY
+
+
+@pytest.mark.parametrize("name", GENERATIONS)
+def test_a_sized_experiment_survives_its_file_and_keeps_what_makes_the_generation(name, tmp_path):
+    experiment = sized(name, 600, 2, "sky")
+    (tmp_path / "e.toml").write_text(as_toml(experiment.as_dict()))
+    assert load(tmp_path / "e.toml") == experiment
+    own = load(REPOSITORY / "experiments" / f"{name}.toml")
+    for kept in ("psf", "targets", "prior", "variant", "stamps"):
+        assert getattr(experiment, kept) == getattr(own, kept)
+    for kept in (
+        "arch",
+        "loss",
+        "lr",
+        "weight_decay",
+        "norm_method",
+        "meta_cols",
+        "min_theta_over_psf",
+        "precision",
+    ):
+        assert getattr(experiment.training, kept) == getattr(own.training, kept)
+    assert experiment.injection.controls == own.injection.controls
+
+
+OUTER = ("outer", 0.5, ("psfsize_r", "psfdepth_r"))
+SEED_TABLE = {
+    "gen1": (
+        "resnet18",
+        "bce",
+        1e-4,
+        32,
+        "fp16",
+        "full",
+        0.0,
+        (),
+        0.0,
+        0,
+        10,
+        "gaussian",
+        "sersic",
+    ),
+    "gen2": ("convnext_tiny", "bce", 1e-2, 512, "bf16", "full", 0.0, (), 0.0, 5, 50, "gaussian", "sersic"),
+    "gen3": ("convnext_tiny", "focal", 1e-2, 256, "bf16", *OUTER, 0.0, 5, 50, "moffat", "sersic"),
+    "gen4": ("convnext_tiny", "focal", 1e-2, 256, "bf16", *OUTER, 0.1, 5, 50, "moffat", "sersic"),
+    "gen5": ("convnext_tiny", "focal", 1e-2, 256, "bf16", *OUTER, 0.0, 5, 50, "moffat", "image"),
+}
+
+
+@pytest.mark.parametrize("name", SEED_TABLE)
+def test_the_generations_are_the_seeds_table(name):
+    e = load(REPOSITORY / "experiments" / f"{name}.toml")
+    t = e.training
+    expected = (
+        *SEED_TABLE[name],
+        *(("grid_small", "paired") if name == "gen1" else ("grid_sota", "unpaired")),
+    )
+    assert (
+        t.arch, t.loss, t.weight_decay, t.batch_size, t.precision, t.norm_method, t.min_theta_over_psf, t.meta_cols,
+        t.dropout, t.early_stopping_patience, t.epochs, e.psf.model, e.injection.source, e.injection.grid,
+        e.injection.controls,
+    ) == expected  # fmt: skip
+    assert (t.lr, t.selection_metric, t.augment) == (3e-4, "tpr@fpr1e-4", True)
+    assert t.loss != "focal" or (t.focal_alpha, t.focal_gamma, e.psf.moffat_beta) == (0.25, 2.0, 3.5)
+
+
+def test_a_generation_that_is_done_is_kept_and_one_of_another_size_is_not(tmp_path, monkeypatch):
+    ran: list[str] = []
+    monkeypatch.setattr(
+        generations, "run_steps", lambda steps: ran.extend(s.name for s in steps) or {"train": 1.0}
+    )
+    monkeypatch.setattr(generations, "summarise", lambda out, e, seconds: {"config_hash": e.digest()})
+    run_generation("gen4", str(tmp_path), 100, 1)
+    order = [
+        ran.index(n)
+        for n in ("pack", "score_gen2", "score_gen3", "mine", "train", "score", "evaluate", "report")
+    ]
+    assert order == sorted(order)
+    ran.clear()
+    run_generation("gen4", str(tmp_path), 100, 1)
+    assert not ran
+    run_generation("gen4", str(tmp_path), 200, 1)
+    assert "train" in ran
+
+
+def test_the_page_shows_claims_as_claims_and_what_is_unresolved():
+    figure = {"value": 0.5, "low": 0.1, "high": 0.9, "resolved": False}
+    summary = {
+        "config_hash": "abc", "training": {"arch": "resnet18", "loss": "bce"}, "seconds": {"train": 2.0},
+        "stages": {"phase4c": {"counts": {"ok": 77}}},
+        "metrics": {"n": {"negatives": 40}, "figures": dict.fromkeys(generations.FIGURES, figure),
+                    "unresolved": ["tpr@fpr1e-4"]},
+    }  # fmt: skip
+    page = render_page(page_of("out", {"gen1": summary}, 100, 1))
+    assert "0.500 [0.100, 0.900] unresolved" in page
+    assert "says nothing about performance" in page
+    for claim in tomllib.loads(CLAIMS.read_text())["claim"]:
+        assert json.dumps(claim["auroc"]) in page
+        assert claim["status"].split(",")[0][:30] in page

@@ -1,0 +1,73 @@
+"""Several processes that train one network: `torchrun --nproc_per_node 4 training/train.py ...`.
+
+Each rank reads its own share of the rows and has the same weights; gradients are averaged over the ranks.
+Without torchrun everything here is that of one process alone. What is exchanged besides gradients is small and
+goes over gloo, so that no GPU waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from training.data import World
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """Join the processes that torchrun started, and leave them at the end."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield World()
+        return
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield World(distributed.get_rank(), distributed.get_world_size())
+    finally:
+        distributed.destroy_process_group()
+
+
+def own_device(asked: str | None) -> torch.device:
+    """Return the device of this rank: what was asked for, else its GPU where there is one."""
+    device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    return device
+
+
+def shared(model: nn.Module, device: torch.device, world: World) -> nn.Module:
+    """Return the network whose gradients are averaged over the ranks; `model` itself where there is one."""
+    if world.ranks == 1:
+        return model
+    return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+
+def quietly(network: nn.Module, when: bool) -> AbstractContextManager[None]:
+    """Return the context of a backward pass that is not exchanged yet, where more of the step follow."""
+    if when and isinstance(network, DistributedDataParallel):
+        return network.no_sync()
+    return nullcontext()
+
+
+def gathered(value: Any, world: World) -> list[Any]:
+    """Return every rank's `value`, in the order of ranks."""
+    if world.ranks == 1:
+        return [value]
+    values: list[Any] = [None] * world.ranks
+    distributed.all_gather_object(values, value)
+    return values
+
+
+def largest(number: int, world: World) -> int:
+    """Return the largest of the ranks' numbers."""
+    if world.ranks == 1:
+        return number
+    held = torch.tensor(number)
+    distributed.all_reduce(held, distributed.ReduceOp.MAX)
+    return int(held)
