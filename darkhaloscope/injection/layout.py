@@ -65,7 +65,7 @@ def lay_out_injections(
     refuse_repeats(host_id)
     host, replicate, config_id = _expand(host_id, experiment)
     ids = draw_ids(host_id[host], replicate, config_id, experiment)
-    light: Columns = {n: np.asarray(targets.column(n).to_numpy())[host] for n in NEEDED}
+    light: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False))[host] for n in NEEDED}
     if experiment.injection.prior == "natural":
         config_id = np.full(len(ids), -1)
         columns = _natural(ids, light, experiment)

@@ -6,8 +6,8 @@ from injection_cases import experiment, rows, target_table
 from darkhaloscope.injection.grids import AXES, configurations
 from darkhaloscope.injection.hosts import injections_per_host
 from darkhaloscope.injection.layout import lay_out_injections
-from darkhaloscope.records import MANIFEST
-from darkhaloscope.schema import check_schema
+from darkhaloscope.records import MANIFEST, TARGETS
+from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.sections import Injection
 
 PAIRED = {"controls": "paired"}
@@ -213,3 +213,11 @@ def test_a_missing_column_is_named():
 
 def test_an_empty_target_table_gives_an_empty_manifest():
     assert lay_out_injections(target_table(4).slice(0, 0), experiment()).num_rows == 0
+
+
+def test_a_host_without_a_shape_is_laid_out_like_any_other():
+    columns = {n: target_table(6).column(n) for n in TARGETS.names}
+    nothing = {n: pa.nulls(6, pa.float32()) for n in ("shape_r", "shape_e1", "shape_e2")}
+    bare = to_batch(TARGETS, columns | nothing)
+    for prior in ("grid", "natural"):
+        assert lay_out_injections(bare, experiment(injection={"prior": prior})).num_rows == 6
