@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from darkhaloscope.experiment import Experiment
+from darkhaloscope.records import BANDS
 from darkhaloscope.sections import Training
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import replace_file
@@ -146,8 +147,8 @@ def _preprocessing(config: Training, shards: Shards) -> Preprocessing:
     return Preprocessing(
         norm_method=config.norm_method,
         clip=config.norm_clip,
-        bands=shards.layout.bands,
-        size=shards.layout.shape[-1],
+        bands=BANDS,
+        size=shards.layout.size,
         meta_cols=config.meta_cols,
         meta_mean=shards.meta_mean,
         meta_std=shards.meta_std,
