@@ -9,14 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from darkhaloscope.records import STAMPS, stamp_metadata
+from darkhaloscope.records import BANDS, STAMPS, stamp_metadata
 from darkhaloscope.schema import SchemaError, to_batch
 
 ORDER = ("brickname", "task_id")  # in which the first N rows of a dataset are counted (--test-limit)
 METADATA_BYTES = 800  # of a row beside its pixels, about
-
-# Truth, where the table has it; older stamps know only whether an arc was added.
-LABEL = "label" if "label" in STAMPS.names else "is_control"
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,16 @@ class Layout:
 
     dtype: str
     size: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Shape of one stamp: (band, y, x)."""
+        return len(BANDS), self.size, self.size
+
+    @property
+    def cell_bytes(self) -> int:
+        """Length of one stamp."""
+        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -87,13 +94,7 @@ def shard_of(keys: np.ndarray, n_shards: int) -> np.ndarray:
 
 def count_shards(rows: int, layout: Layout, shard_mb: float) -> int:
     """Return how many shards of about `shard_mb` (10^6 bytes before compression) hold `rows` stamps."""
-    return max(1, round(rows * (cell_bytes(layout) + METADATA_BYTES) / (shard_mb * 1e6)))
-
-
-def cell_bytes(layout: Layout) -> int:
-    """Return the bytes of one stamp."""
-    n_pixels = int(np.prod([int(n) for n in stamp_metadata(size=layout.size)["stamp_shape"].split(",")]))
-    return n_pixels * np.dtype(layout.dtype).itemsize
+    return max(1, round(rows * (layout.cell_bytes + METADATA_BYTES) / (shard_mb * 1e6)))
 
 
 def layout_of(schema: pa.Schema, where: str) -> Layout:
@@ -133,8 +134,7 @@ def last_of_first(rows: pa.Table, limit: int) -> tuple[str, str] | None:
 
 def labels(rows: pa.Table | pa.RecordBatch) -> np.ndarray:
     """Return (n,) bool: the stamp shows a lens."""
-    values = np.asarray(rows.column(LABEL))
-    return values == 1 if LABEL == "label" else values == 0
+    return np.asarray(rows.column("label")) == 1
 
 
 def repack(batch: pa.RecordBatch, source: Layout, target: Layout) -> tuple[pa.RecordBatch, np.ndarray]:
@@ -153,7 +153,7 @@ def repack(batch: pa.RecordBatch, source: Layout, target: Layout) -> tuple[pa.Re
     Raises:
         SchemaError: a cell of another length than `source` says.
     """
-    pixels = pixel_rows(batch.column("stamp"), cell_bytes(source)).view(
+    pixels = pixel_rows(batch.column("stamp"), source.cell_bytes).view(
         np.dtype(source.dtype).newbyteorder("<")
     )
     with np.errstate(over="ignore"):

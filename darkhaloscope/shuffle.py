@@ -25,7 +25,6 @@ from darkhaloscope.packing import (
     ORDER,
     Layout,
     Shuffle,
-    cell_bytes,
     cells,
     labels,
     layout_of,
@@ -160,7 +159,7 @@ def scatter(pieces: tuple[Piece, ...], root: str, chunk: int, attempt: int, shuf
         shuffle: where rows go.
     """
     schema = packed_schema(shuffle.target)
-    held, left_out = Held(schema, cell_bytes(shuffle.target)), []
+    held, left_out = Held(schema, shuffle.target.cell_bytes), []
     for batch, source in _good_rows(pieces, shuffle.bound):
         packed, fits = repack(batch, source, shuffle.target)
         left_out += batch.column("task_id").filter(pa.array(~fits)).to_pylist()
@@ -225,7 +224,7 @@ def gather(
     """
     schema = packed_schema(shuffle.target)
     split, chunk = shuffle.shard_in_split(number)
-    held = Held(schema, cell_bytes(shuffle.target))
+    held = Held(schema, shuffle.target.cell_bytes)
     with ThreadPoolExecutor(_READERS) as readers:
         for message in readers.map(lambda r: read_range(*r), [r for r in ranges if r[2] > r[1]]):
             held.add(pa.ipc.read_record_batch(pa.py_buffer(message), schema))

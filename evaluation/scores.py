@@ -44,8 +44,8 @@ class Scores:
 
     @property
     def label(self) -> np.ndarray:
-        """Return (n,) bool: True where an arc was injected."""
-        return self.columns["is_control"] == 0
+        """Return (n,) bool: True where the stamp shows a lens, added or real."""
+        return self.columns["label"] == 1
 
     @property
     def logit(self) -> np.ndarray:
@@ -58,14 +58,14 @@ def read_scores(root: str, columns: tuple[str, ...] = ()) -> Scores:
 
     Args:
         root: URL that `evaluation.score` wrote to.
-        columns: columns wanted beside logit, is_control, task_id, host_id and sky_cell.
+        columns: columns wanted beside logit, label, task_id, host_id and sky_cell.
 
     Raises:
         DatasetError: nothing is committed there, or a file is damaged.
         SchemaError: a column is missing or of another type.
         ScoresError: files scored by different models or on different data, NaN logits, a repeated task_id.
     """
-    names = list(dict.fromkeys(("logit", "is_control", "task_id", "host_id", "sky_cell", *columns)))
+    names = list(dict.fromkeys(("logit", "label", "task_id", "host_id", "sky_cell", *columns)))
     parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     sources: dict[str, str] = {}
     for url in committed_files(root):

@@ -2,13 +2,14 @@
 
 Each generation goes the whole way with its own settings, at a small number of rows: targets, manifest, stamps,
 shards, training, scores, figures, result card. Generation 4 first mines hard negatives with the models of
-generations 2 and 3. Writes <out>/<generation>/report/index.html for each and <out>/index.html for all.
+generations 2 and 3. What two generations have in common is made once: the sky, the targets of a target variant, the
+stamps of generations 3 and 4. Writes <out>/<generation>/report/index.html for each and <out>/index.html for all.
 
 This proves that every generation can be made and trained, and nothing about how well any of them finds lenses:
 the rows are thousands of times too few for the false-positive rates that matter.
 
-The defaults take about 25 minutes on two cores (some 70 images/s for ConvNeXt-Tiny, 9 for generation 1's ResNet18,
-which therefore gets a third of the rows). Started again, it keeps the generations that are done.
+The defaults should take about 25 minutes on two quiet cores (30 images/s for ConvNeXt-Tiny in fp32, 9 for generation
+1's ResNet18, which therefore gets a third of the rows). Started again, it keeps the generations that are done.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 import tomllib
 from collections.abc import Mapping
@@ -31,23 +33,45 @@ from local_spark.steps import REPOSITORY, Step, StepFailed, python, run_steps
 
 GENERATIONS = ("gen1", "gen2", "gen3", "gen4", "gen5", "modern")
 MINED_FROM = ("gen2", "gen3")  # whose models choose generation 4's hard negatives, as the seed's did
-HARD_NEGATIVE_WEIGHT = "5"
+STAMP_STAGES = ("phase4a", "phase4b", "phase4c", "phase4d")
+COMMON = {  # stages that generations may have in common, and the settings that decide their output
+    ("phase3",): ("seed", "survey", "targets", "splits"),
+    STAMP_STAGES: (
+        "seed",
+        "survey",
+        "targets",
+        "splits",
+        "injection",
+        "prior",
+        "psf",
+        "stamps",
+        "completeness",
+    ),
+}
 CLAIMS = Path(__file__).with_name("seed_claims.toml")
 FIGURES = ("auroc", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4")
 
 
 def sized(name: str, rows: int, epochs: int, sky: str) -> Experiment:
-    """Return a generation's experiment at the size of this run; everything else is as its file says."""
+    """Return a generation's experiment at the size of this run; everything else is as its file says.
+
+    Three things more are of this run: as many controls as positives, since so few rows in 1:9 would leave too few
+    positives to learn from; fp32, since processors without half precision take thirteen times as long for it; and more
+    rows that may fail.
+    """
     own = load(REPOSITORY / "experiments" / f"{name}.toml")
     slow = own.training.arch == "resnet18"
     overrides = {
         "survey.source": sky,
         "splits.train": 0.5, "splits.val": 0.25, "splits.test": 0.25,
         "injection.n_total_per_split": rows // 3 if slow else rows,
+        "injection.control_frac": 0.5,
+        "limits.max_failed_fraction": 0.1,  # a brick of this sky has no g band: of few rows, more than 2 % may be there
         "pack.rows_per_group": 64,
         "training.epochs": epochs,
         "training.batch_size": min(own.training.batch_size, 32),
         "training.num_workers": 1,
+        "training.precision": "fp32",
     }  # fmt: skip
     return load(REPOSITORY / "experiments" / f"{name}.toml", overrides)
 
@@ -74,9 +98,29 @@ def mine(out: str, data: str, rows: int) -> list[Step]:
     known = join(out, "mining", "known_lenses.csv")
     replace_file(known, b"ra,dec\n")  # the simulated sky has no lens but those that are injected
     found = join(out, "mining", "hard_negatives")
+    shutil.rmtree(found, ignore_errors=True)  # of a run that was cut off
     mining = ("-m", "evaluation.mine", "--scores", *scored, "--known-lenses", known, "--out", found)
     steps.append(Step("mine", "most lens-like negatives", python(*mining, "--top", str(max(rows // 20, 4)))))
     return steps
+
+
+def borrow(name: str, out: str, rows: int, epochs: int) -> set[str]:
+    """Link the stages that an earlier generation has done with the same settings; return their names."""
+    sky = join(out, "sky")
+    own, borrowed = sized(name, rows, epochs, sky), set()
+    for earlier in GENERATIONS[: GENERATIONS.index(name)]:
+        other = sized(earlier, rows, epochs, sky)
+        if not Path(out, earlier, "summary.json").exists():
+            continue
+        for stages, sections in COMMON.items():
+            if borrowed.isdisjoint(stages) and own.digest(*sections) == other.digest(*sections):
+                for stage in stages:
+                    link = Path(place(join(out, name), stage, own))
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.unlink(missing_ok=True)
+                    link.symlink_to(Path(place(join(out, earlier), stage, other)).resolve())
+                borrowed |= set(stages)
+    return borrowed
 
 
 def run_generation(name: str, out: str, rows: int, epochs: int) -> dict[str, Any]:
@@ -89,11 +133,11 @@ def run_generation(name: str, out: str, rows: int, epochs: int) -> dict[str, Any
         return json.loads(done.read_text())
     print(f"\n== {name}: {experiment.description}", flush=True)
     replace_file(file, as_toml(experiment.as_dict()).encode())
-    steps = pipeline(workspace, experiment, file, sky)
-    if name == "gen4":
-        listed = join(out, "mining", "hard_negatives")
-        flags = ("--hard_neg_path", listed, "--hard_neg_weight", HARD_NEGATIVE_WEIGHT)
-        steps = pipeline(workspace, experiment, file, sky, flags)
+    mined = name == "gen4"
+    flags = ("--hard_neg_path", join(out, "mining", "hard_negatives")) if mined else ()
+    borrowed = borrow(name, out, rows, epochs)
+    steps = [s for s in pipeline(workspace, experiment, file, sky, flags) if s.name not in borrowed]
+    if mined:
         train = [s.name for s in steps].index("train")
         steps[train:train] = mine(out, place(workspace, "pack", experiment), rows)
     seconds = run_steps(steps)
@@ -117,8 +161,9 @@ def page_of(out: str, summaries: Mapping[str, dict[str, Any]], rows: int, epochs
         for c in claims["claim"]
     ]
     size = (
-        f"{rows} rows a split asked for (a third for ResNet18), {epochs} epochs at most, batches of 32, learning "
-        "rates as they are: far too little training for any ranking of the generations."
+        f"{rows} rows a split asked for (a third for ResNet18), half of them controls, {epochs} epochs at most, "
+        "batches of 32, fp32, learning rates as they are, the synthetic source bank: far "
+        "too little training for any ranking of the generations. Stages that two generations share are timed once."
     )
     return Page(
         "All generations on the simulated sky",
@@ -156,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--out", default="generations-out", help="folder to fill (default: %(default)s)")
     p.add_argument("--rows", type=int, default=1200, help="stamps of a split (default: %(default)s)")
-    p.add_argument("--epochs", type=int, default=3, help="epochs at most (default: %(default)s)")
+    p.add_argument("--epochs", type=int, default=5, help="epochs at most (default: %(default)s)")
     p.add_argument(
         "--only", nargs="+", choices=GENERATIONS, default=GENERATIONS, help="some of them (default: all)"
     )

@@ -35,7 +35,7 @@ from darkhaloscope.dataset import (
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.hosts import SPLITS
-from darkhaloscope.packing import ORDER, Layout, Shuffle, cell_bytes, count_shards, last_of_first
+from darkhaloscope.packing import ORDER, Layout, Shuffle, count_shards, last_of_first
 from darkhaloscope.records import SHARDS
 from darkhaloscope.schema import SchemaError, to_batch
 from darkhaloscope.shuffle import Counted, Piece
@@ -113,7 +113,7 @@ def make_plan(spark: SparkSession, source: str, experiment: Experiment, limit: i
     target = Layout(experiment.pack.dtype, sizes.pop())
     shards = tuple((s, count_shards(rows[s], target, experiment.pack.shard_mb)) for s in SPLITS)
     pieces = [piece for c in counted for piece in c.pieces]
-    groups = group_pieces(pieces, max(1, SCATTER_BYTES // cell_bytes(target)))
+    groups = group_pieces(pieces, max(1, SCATTER_BYTES // target.cell_bytes))
     return Plan(Shuffle(experiment.seed, shards, target, bound), groups, rows, sum(c.failed for c in counted))
 
 

@@ -6,7 +6,6 @@ from packing_cases import stamp_rows
 from darkhaloscope.packing import (
     Layout,
     Shuffle,
-    cell_bytes,
     cells,
     count_shards,
     labels,
@@ -56,14 +55,14 @@ def test_a_default_shard_is_about_256_mb():
     layout = Layout("float16", 64)
     assert count_shards(1_000_000, layout, 256.0) == 99
     assert count_shards(0, layout, 256.0) == 1
-    assert cell_bytes(layout) == 24_576
+    assert layout.cell_bytes == 24_576
 
 
 def test_float16_keeps_a_2000th_of_each_pixel():
     batch = stamp_rows(0, 20, F32)
     packed, fits = repack(batch, F32, F16)
-    before = pixel_rows(batch.column("stamp"), cell_bytes(F32)).view("<f4")
-    after = pixel_rows(packed.column("stamp"), cell_bytes(F16)).view("<f2")
+    before = pixel_rows(batch.column("stamp"), F32.cell_bytes).view("<f4")
+    after = pixel_rows(packed.column("stamp"), F16.cell_bytes).view("<f2")
     np.testing.assert_allclose(after.astype("<f4"), before, rtol=2**-11, atol=1e-7)
     assert fits.all() and layout_of(packed.schema, "x") == F16
     assert packed.drop_columns(["stamp"]).equals(batch.drop_columns(["stamp"]))
@@ -77,7 +76,7 @@ def test_the_same_type_changes_no_byte(layout):
 
 def test_rows_beyond_float16_are_left_out_and_told():
     batch = stamp_rows(0, 4, F32)
-    pixels = pixel_rows(batch.column("stamp"), cell_bytes(F32)).view("<f4").copy()
+    pixels = pixel_rows(batch.column("stamp"), F32.cell_bytes).view("<f4").copy()
     pixels[1, 3], pixels[2, 0] = 7e4, np.nan
     batch = batch.set_column(batch.schema.get_field_index("stamp"), "stamp", cells(pixels.view(np.uint8)))
     packed, fits = repack(batch, F32, F16)

@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from darkhaloscope.records import STAMPS
+from darkhaloscope.packing import layout_of
+from darkhaloscope.records import BANDS, STAMPS
 from darkhaloscope.schema import check_schema
-from training.layout import read_layout
 from training.preprocess import Preprocessing, check_stamps
 from training.selection import DataError
 
@@ -48,14 +48,14 @@ def make_batch(table: pa.Table | pa.RecordBatch, preprocessing: Preprocessing, w
         where: file (and row group) for messages.
 
     Raises:
-        SchemaError: a column is missing or of another type.
+        SchemaError: a column is missing or of another type, or the file does not say how stamps are laid out.
         PreprocessingError: stamps of another shape or other bands than the network takes.
         DataError: a null or a stamp of another length, or pixels that are NaN or infinite (rows are named).
     """
     if isinstance(table, pa.RecordBatch):
         table = pa.Table.from_batches([table])
-    layout = read_layout(where, table.schema)
-    check_stamps(preprocessing, layout.shape, layout.bands, where)
+    layout = layout_of(table.schema, where)
+    check_stamps(preprocessing, layout.shape, BANDS, where)
     check_schema(STAMPS, table.schema, where, batch_columns(preprocessing))
     task_id = _task_ids(table, where)
     stamps = _cells(table, "stamp", layout.cell_bytes, layout.dtype, where).reshape(-1, *layout.shape)

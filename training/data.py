@@ -19,7 +19,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from darkhaloscope.dataset import open_part
-from darkhaloscope.records import SAMPLES
+from darkhaloscope.records import BANDS, SAMPLES
 from darkhaloscope.storage import is_local
 from training import order
 from training.batch import Batch, Pool, batch_columns, concatenate, make_batch
@@ -79,7 +79,7 @@ class StampStream(IterableDataset[Batch]):
                 leaves one class empty.
             PreprocessingError: stamps that the network does not take.
         """
-        check_stamps(preprocessing, shards.layout.shape, shards.layout.bands, shards.root)
+        check_stamps(preprocessing, shards.layout.shape, BANDS, shards.root)
         self.shards, self.preprocessing, self.batch_size = shards, preprocessing, batch_size
         self.seed, self.shuffle, self.epochs, self.position = seed, shuffle, epochs, position
         self.workers, self.world = max(workers, 1), world

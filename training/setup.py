@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from darkhaloscope.experiment import Experiment
+from darkhaloscope.records import BANDS
 from darkhaloscope.sections import Training
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import replace_file
@@ -43,11 +44,7 @@ def set_up(
     config = experiment.training
     content = _earlier_run(out, resume, overwrite)
     target = own_device(device)
-    hard = read_hard_negatives(config.hard_neg_path) if config.hard_neg_path else None
-    shards = {
-        split: open_split(data, split, bounds_of(config), config.meta_cols, config.metrics_ok, listed)
-        for split, listed in (("train", hard), ("val", None))
-    }
+    shards = _open(data, config)
     if content:
         _check_same(content, experiment, shards, world, out)
     preprocessing = _preprocessing(config, shards["train"])
@@ -66,8 +63,7 @@ def set_up(
             "peak_flops_per_s": peak, "peak_flops_from": peak_from, "pretrained": started_from,
         }  # fmt: skip
         if not content:
-            for old in (out / "last.pt", out / "best.pt", *out.glob("epoch-*.pt")):
-                old.unlink(missing_ok=True)
+            _remove_checkpoints(out)
         _announce(experiment, shards, preprocessing, facts, out)
     log = RunLog(out, progress.step if content else None, tensorboard, writes=world.rank == 0)
     log.write("resume" if content else "start", progress.step, data=_facts(shards), device=str(target))
@@ -83,6 +79,21 @@ def set_up(
     if content:
         run.restore(content, out / "last.pt")
     return run
+
+
+def _open(data: str, config: Training) -> dict[str, Shards]:
+    """Return the rows of each split; mined negatives are a kind of their own in the training rows only."""
+    hard = read_hard_negatives(config.hard_neg_path) if config.hard_neg_path else None
+    return {
+        split: open_split(data, split, bounds_of(config), config.meta_cols, config.metrics_ok, listed)
+        for split, listed in (("train", hard), ("val", None))
+    }
+
+
+def _remove_checkpoints(out: Path) -> None:
+    """Remove those of the run that a new one replaces."""
+    for old in (out / "last.pt", out / "best.pt", *out.glob("epoch-*.pt")):
+        old.unlink(missing_ok=True)
 
 
 def _finder(
@@ -146,8 +157,8 @@ def _preprocessing(config: Training, shards: Shards) -> Preprocessing:
     return Preprocessing(
         norm_method=config.norm_method,
         clip=config.norm_clip,
-        bands=shards.layout.bands,
-        size=shards.layout.shape[-1],
+        bands=BANDS,
+        size=shards.layout.size,
         meta_cols=config.meta_cols,
         meta_mean=shards.meta_mean,
         meta_std=shards.meta_std,

@@ -17,12 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkhaloscope.dataset import committed_chunks, committed_files, content_hash, open_part
+from darkhaloscope.packing import Layout, layout_of
 from darkhaloscope.records import SAMPLES, STAMPS
 from darkhaloscope.schema import check_schema
 from darkhaloscope.storage import join
 from training import hard_negatives
 from training.hard_negatives import HardNegatives, Matches
-from training.layout import Layout, read_layout
 from training.selection import POSITIVE, DataError, Selection
 
 _OPENERS = 8  # files opened at a time: object stores answer slowly but in parallel
@@ -231,7 +231,7 @@ def _scan(url: str, selection: Selection, meta_cols: Sequence[str], hard: HardNe
     matching = hard_negatives.COLUMNS if hard else ()
     columns = list(dict.fromkeys(["label", "sample", *selection.columns, *meta_cols, *matching]))
     with open_part(url) as part:
-        layout = read_layout(url, part.schema_arrow)
+        layout = layout_of(part.schema_arrow, url)
         check_schema(STAMPS, part.schema_arrow, url, [*columns, "stamp", "task_id"])
         try:
             table = part.read(columns=columns)

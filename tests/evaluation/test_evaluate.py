@@ -211,7 +211,7 @@ def bad_nan(root):
 
 def bad_one_class(root):
     columns = fabricated_columns(20)
-    columns["is_control"][:] = 1
+    columns["label"][:] = 0
     write_scores(root, columns, drawn_logits(columns))
 
 

@@ -150,3 +150,13 @@ def test_stamps_the_network_was_not_made_for_are_refused(finder, tmp_path, capsy
         assert main(["--checkpoint", path, "--data", data, "--out", str(out), "--device", "cpu"]) == 1
         assert message in capsys.readouterr().err
         assert not list(out.glob("chunk=*/_manifest.json"))
+
+
+def test_another_normalisation_than_the_checkpoints_is_refused_and_its_own_is_not(
+    finder, packed, tmp_path, capsys
+):
+    arguments = ["--checkpoint", finder, "--data", packed, "--device", "cpu", "--out"]
+    assert main([*arguments, str(tmp_path / "a"), "--norm_method", "outer"]) == 1
+    assert "norm_method is 'sky_asinh', not 'outer'" in capsys.readouterr().err
+    assert not (tmp_path / "a").exists()
+    assert main([*arguments, str(tmp_path / "b"), "--norm_method", "sky_asinh"]) == 0

@@ -2,13 +2,24 @@
 
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from darkhaloscope.experiment import load
 from darkhaloscope.page import render_page
+from darkhaloscope.stage import place
 from local_spark import generations
-from local_spark.generations import CLAIMS, GENERATIONS, as_toml, page_of, run_generation, sized
+from local_spark.generations import (
+    CLAIMS,
+    GENERATIONS,
+    STAMP_STAGES,
+    as_toml,
+    borrow,
+    page_of,
+    run_generation,
+    sized,
+)
 from local_spark.steps import REPOSITORY
 
 
@@ -28,10 +39,25 @@ def test_a_sized_experiment_survives_its_file_and_keeps_what_makes_the_generatio
         "norm_method",
         "meta_cols",
         "min_theta_over_psf",
-        "precision",
+        "min_arc_snr",
+        "negatives_per_positive",
+        "hard_neg_weight",
     ):
         assert getattr(experiment.training, kept) == getattr(own.training, kept)
     assert experiment.injection.controls == own.injection.controls
+
+
+def test_stamps_in_common_are_linked_and_others_are_made(tmp_path):
+    for done in ("gen2", "gen3"):
+        (tmp_path / done).mkdir()
+        (tmp_path / done / "summary.json").write_text("{}")
+    assert borrow("gen4", str(tmp_path), 90, 1) == {"phase3", *STAMP_STAGES}
+    assert borrow("gen5", str(tmp_path), 90, 1) == {"phase3"}, "other sources, other PSF"
+    assert borrow("modern", str(tmp_path), 90, 1) == set(), "dereddened magnitudes: other targets"
+    own, other = (sized(name, 90, 1, "sky") for name in ("gen4", "gen3"))
+    made = place(str(tmp_path / "gen3"), "phase4c", other)
+    assert Path(place(str(tmp_path / "gen4"), "phase4c", own)).readlink() == Path(made)
+    assert borrow("gen4", str(tmp_path), 90, 1), "again, over the links that are there"
 
 
 OUTER = ("outer", 0.5, ("psfsize_r", "psfdepth_r"))

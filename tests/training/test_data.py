@@ -223,7 +223,7 @@ def test_stamps_of_another_shape_or_without_layout_are_refused():
     batch = to_batch(STAMPS, make_columns(4, 3), stamp_metadata("float32", SIZE))
     with pytest.raises(PreprocessingError, match=r"grz \(3, 16, 16\).*\(3, 64, 64\)"):
         make_batch(batch, Preprocessing(), "here")
-    with pytest.raises(DataError, match="does not say how stamps are laid out"):
+    with pytest.raises(SchemaError, match="does not say how stamps are laid out"):
         make_batch(batch.replace_schema_metadata(), PREPROCESSING, "here")
 
 

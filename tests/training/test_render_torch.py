@@ -54,7 +54,7 @@ def check(n, seed, **options):
 
 
 def test_random_lenses_agree_with_the_cpu_renderer():
-    check(60, seed=31)
+    check(30, seed=31)
 
 
 @pytest.mark.slow

@@ -9,6 +9,8 @@ import typing
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from tiny_shards import make_columns, write_shards
@@ -17,6 +19,7 @@ import training.train
 from darkhaloscope.config import ConfigError
 from darkhaloscope.experiment import load
 from darkhaloscope.sections import Training
+from evaluation.score import mined_negatives
 from training import checkpoint
 from training.checkpoint import CheckpointError
 from training.options import DEFAULT_EXPERIMENT, REPOSITORY, experiment_of, parser
@@ -246,6 +249,10 @@ def test_bad_data_and_bad_flags_are_refused_with_a_message(shards, tmp_path, cap
         (["--batch_size", "1"], "batch_size = 1; expected at least 2"),
         (["--data", str(tmp_path / "none")], "split=train"),
         (["--data", no_positives], "val: 0 positives and 24 negatives"),
+        (
+            ["--meta_cols", "psfsize,theta_e_arcsec"],
+            "['psfsize', 'theta_e_arcsec'] are unknown or know the label",
+        ),
         (["--meta_cols", "psfsize"], "allowed: ebv, mag_g"),
         (["--pretrained", str(tmp_path / "none.safetensors")], "no such file of weights"),
         (["--experiment", "experiments/gen99.toml"], "no such experiment file"),
@@ -253,6 +260,27 @@ def test_bad_data_and_bad_flags_are_refused_with_a_message(shards, tmp_path, cap
         assert run(root, tmp_path / "out", *flags) == 2
         assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_mined_negatives_are_shown_as_often_as_their_weight_says_and_are_told_everywhere(
+    shards, tmp_path, capsys
+):
+    root, out, listed = shards(), tmp_path / "out", str(tmp_path / "hard.parquet")
+    columns = make_columns(48, 0, "float16")  # the first file of `shards`; even rows are negatives
+    pq.write_table(pa.table({"task_id": [columns["task_id"][i] for i in (0, 2, 4)]}), listed)
+    flags = ["--epochs", "1", "--hard_neg_path", listed, "--hard_neg_weight", "4"]
+    assert run(root, out, *flags) == 0
+    assert "3 of 3 hard negatives found, in 3 rows" in capsys.readouterr().out
+    written = json.loads((out / "config.json").read_text())
+    assert (written["shown"]["hard_negative"], written["shown"]["random_negative"]) == (12, 45)
+    content = checkpoint.load(out / "best.pt")
+    assert mined_negatives(content) == 3, "evaluation.mine refuses a second round by this number"
+    assert content["config"]["training"]["hard_neg_weight"] == 4.0
+    pq.write_table(pa.table({"task_id": [columns["task_id"][0]]}), listed)
+    assert run(root, out, *flags, "--resume") == 2
+    assert "hard_negatives was" in capsys.readouterr().err
+    assert run(root, tmp_path / "none", "--hard_neg_path", str(tmp_path / "none.parquet")) == 2
+    assert "none.parquet" in capsys.readouterr().err
 
 
 def test_every_setting_of_the_config_is_a_flag_that_takes_effect():
