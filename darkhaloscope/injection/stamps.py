@@ -21,6 +21,7 @@ from darkhaloscope.injection.measure import (
     ArcMeasurement,
     core_fraction,
     measure_arc,
+    median,
     why_not_trusted,
 )
 from darkhaloscope.injection.noise import brick_gain, photon_noise, stamp_gain, with_photon_noise
@@ -198,12 +199,13 @@ def _stamp(
     cutout, config = site.ground.cutout, experiment.stamps
     image, invvar = cutout.image, cutout.invvar.astype(np.float64)
     light = np.where(site.ground.blank, 0.0, arc)
+    added = not row["is_control"]
     if config.poisson_noise:
         assert gains is not None
         gain = stamp_gain(gains, invvar)
-        light = light + photon_noise(light, gain, row["task_id"])
+        light = light + photon_noise(light, gain, row["task_id"]) if added else light
         invvar = with_photon_noise(invvar, arc, gain)
-    if not row["is_control"]:
+    if added:
         # where there is no light the pixel keeps its very bits (adding 0 would turn -0 into 0)
         image = np.where(light == 0, image, image + light.astype(np.float32))
     made = {
@@ -270,7 +272,7 @@ def _ratio(theta_e: float, width: float) -> float:
 
 def _ground_columns(ground: Ground) -> Row:
     cutout = ground.cutout
-    sigma = [1.0 / np.sqrt(np.median(plane[plane > 0])) for plane in cutout.invvar]
+    sigma = [1.0 / np.sqrt(median(plane[plane > 0])) for plane in cutout.invvar]
     return {
         "host_x": float(ground.host_x),
         "host_y": float(ground.host_y),

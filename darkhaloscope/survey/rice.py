@@ -6,10 +6,12 @@ dither's random numbers); White, Greenfield, Pence et al. (2009, PASP 121, 414).
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -49,13 +51,23 @@ def _count_zeros(_context: Any, _value: Any) -> Any:
 _leading_zeros: Any = intrinsic(_count_zeros)
 
 
+def _load_word(_context: Any, code: Any, _at: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        first = builder.gep(array.data, [arguments[1]])
+        word = builder.load(builder.bitcast(first, ir.IntType(64).as_pointer()), align=1)
+        return builder.bswap(word) if sys.byteorder == "little" else word
+
+    return types.uint64(code, types.int64), emit
+
+
+_eight_bytes: Any = intrinsic(_load_word)
+
+
 @_njit
 def _peek(code: np.ndarray, bit: int) -> np.uint64:
     """Return the code from a bit on, the first bit highest; at least `PEEK` bits of it are there."""
-    at, word = np.uint64(bit >> 3), np.uint64(0)
-    for i in range(8):
-        word = (word << np.uint64(8)) | np.uint64(code[at + np.uint64(i)])
-    return word << np.uint64(bit & 7)
+    return _eight_bytes(code, np.int64(bit >> 3)) << np.uint64(bit & 7)
 
 
 @_njit
