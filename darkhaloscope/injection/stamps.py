@@ -305,10 +305,13 @@ def _magnitude_columns(row: Mapping[str, Any], lensed: np.ndarray) -> Row:
 def _batch(columns: Columns, made: list[Row], experiment: Experiment) -> pa.RecordBatch:
     """Join manifest and new columns; a missing or non-finite measurement is null where nulls are allowed."""
     out: dict[str, Any] = dict(columns)
+    new = set().union(*made)
     for column in STAMPS.columns:
-        if any(column.name in row for row in made) or column.name not in out:
-            values = [row.get(column.name) for row in made]
-            if column.nullable and pa.types.is_floating(column.type):
-                values = [v if v is not None and np.isfinite(v) else None for v in values]
-            out[column.name] = pa.array(values, column.type)
+        if column.name not in new and column.name in out:
+            continue
+        if column.nullable and pa.types.is_floating(column.type):
+            values = np.array([row.get(column.name, np.nan) for row in made], np.float64)
+            out[column.name] = pa.array(values, column.type, mask=~np.isfinite(values))
+        else:
+            out[column.name] = pa.array([row.get(column.name) for row in made], column.type)
     return to_batch(STAMPS, out, stamp_metadata(experiment.stamps.dtype, experiment.stamps.size, BANDS))

@@ -37,7 +37,7 @@ def _random() -> np.ndarray:
 
 
 RANDOM = _random()
-PADDING = bytes(8)  # what a tile's code must be followed by: it is read eight bytes at a time
+BEYOND = 8  # bytes that must follow a tile's code, whatever they are: it is read eight at a time
 PEEK = 57  # bits that `_peek` gives at least
 
 
@@ -73,7 +73,7 @@ def _peek(code: np.ndarray, bit: int) -> np.uint64:
 @_njit
 def _rice(code: np.ndarray, n: int, out: np.ndarray) -> bool:
     """Decode the first n pixels, int32, of a tile; return False where the code ends too early."""
-    end = 8 * (code.size - len(PADDING))
+    end = 8 * (code.size - BEYOND)
     value: Any = 0
     bit: Any = 32
     last, pixel = np.int64(np.int32(_peek(code, 0) >> np.uint64(32))), 0
@@ -125,7 +125,7 @@ def tile_window(
     """Decode a window of a tile into `out`.
 
     Args:
-        code: (n,) uint8, the tile's compressed bytes and `PADDING`.
+        code: (n,) uint8, the tile's compressed bytes and `BEYOND` more.
         room: int32 scratch of at least the tile's pixels.
         width: of the tile, pixels.
         window: x0, x1, y0, y1 in the tile, half open.
