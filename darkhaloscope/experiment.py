@@ -111,6 +111,12 @@ def _check(experiment: Experiment, where: str) -> None:
             f"tier is {experiment.injection.tier!r}"
         )
     injection = experiment.injection
+    given = {axis: bool(values) for axis, values in dataclasses.asdict(injection.custom_grid).items()}
+    if not all(given.values()) if injection.grid == "custom" else any(given.values()):
+        raise ConfigError(
+            f"{where}: injection.grid = 'custom' needs every axis of [injection.custom_grid] with at least one value, "
+            f"and another grid none; grid is {injection.grid!r}, axes given: {[a for a, g in given.items() if g]}"
+        )
     if injection.controls == "paired" and (
         injection.control_frac != 0.5 or injection.replicates != 1 or injection.tier != "train"
     ):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from darkhaloscope.records import BANDS, STAMP_SIZE
@@ -54,12 +54,24 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Grid:
+    """A grid of one's own: the values of each axis; every combination is a configuration."""
+
+    theta_e_arcsec: tuple[float, ...] = ()
+    src_dmag: tuple[float, ...] = ()  # unlensed source r minus host r
+    src_reff_arcsec: tuple[float, ...] = ()
+    src_e: tuple[float, ...] = ()
+    shear: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Injection:
     """Stage 4a: configurations and controls."""
 
     tier: Literal["debug", "grid", "train"] = "train"
     prior: Literal["grid", "natural"] = "grid"  # natural: see `Prior`; `grid` and src_n are then not used
-    grid: Literal["grid_small", "grid_medium", "grid_sota"] = "grid_sota"
+    grid: Literal["grid_small", "grid_medium", "grid_sota", "custom"] = "grid_sota"
+    custom_grid: Grid = field(default_factory=Grid)  # with grid "custom"
     n_total_per_split: int = 200_000  # rows wanted per split; fewer where the hosts run out
     replicates: int = 1  # injections per host; an unpaired control makes one row whatever this is
     control_frac: float = 0.5  # of the rows

@@ -112,11 +112,17 @@ def test_a_dead_writer_blocks_for_no_longer_than_the_expiry(tmp_path):
 
 
 def test_the_heartbeat_keeps_the_output(tmp_path):
-    alive = Owner(str(tmp_path), expiry_s=0.4, heartbeat_s=0.05)
+    def beat() -> float:
+        return json.loads((tmp_path / "_owner.json").read_text())["beat"]
+
+    alive = Owner(str(tmp_path), heartbeat_s=0.05)
     alive.acquire(take_over=False)
-    time.sleep(0.6)
+    first, patience = beat(), time.monotonic() + 60
+    while beat() == first and time.monotonic() < patience:
+        time.sleep(0.02)
+    assert beat() > first
     with pytest.raises(OutputRefused):
-        Owner(str(tmp_path), expiry_s=0.4).acquire(take_over=False)
+        Owner(str(tmp_path)).acquire(take_over=False)
     alive.release()
 
 

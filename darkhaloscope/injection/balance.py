@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from darkhaloscope.effects import cohens_d
 from darkhaloscope.injection.hosts import SPLITS
 
 BINS = 400
@@ -89,10 +90,9 @@ def add_tallies(parts: Iterable[Tallies]) -> Tallies:
 def balance_table(tallies: Tallies) -> list[dict[str, Any]]:
     """Return how the classes differ, a row a quantity and split ("all" first); None where a class is empty.
 
-    cohens_d is (mean of positives - mean of controls) / pooled deviation, its standard error that of Hedges & Olkin
-    (1985, eq. 5.14 without the small-sample factor); auc the chance that a positive's value is above a control's (ties
-    count half), its standard error that of Hanley & McNeil (1982, Radiology 143, 29); ks the largest difference of the
-    cumulative distributions. 0, 0.5 and 0 mean: no difference.
+    cohens_d is positives against controls (`effects.cohens_d`), with its standard error; auc the chance that a
+    positive's value is above a control's (ties count half), its standard error that of Hanley & McNeil (1982, Radiology
+    143, 29); ks the largest difference of the cumulative distributions. 0, 0.5 and 0 mean: no difference.
     """
     rows = []
     for axis, tally in tallies.items():
@@ -115,15 +115,13 @@ def _difference(counts: np.ndarray, moments: np.ndarray) -> dict[str, Any]:
     if min(n0, n1) < 2:
         return found | dict.fromkeys(MEASURES)
     mean, square = moments[:, 1] / moments[:, 0], moments[:, 2] / moments[:, 0]
-    spread = np.maximum(square - mean**2, 0.0) * moments[:, 0]
-    deviation = float(np.sqrt(spread.sum() / (n0 + n1 - 2)))
-    d = float(mean[1] - mean[0]) / deviation if deviation > 1e-6 * abs(mean[0]) else 0.0
+    d, d_error = cohens_d((n1, n0), mean[::-1], (square - mean**2)[::-1])
     below = np.cumsum(counts / moments[:, :1], axis=1)
     auc = auc_of(counts[1], counts[0])
     q1, q2 = auc / (2 - auc), 2 * auc**2 / (1 + auc)
     variance = (auc * (1 - auc) + (n1 - 1) * (q1 - auc**2) + (n0 - 1) * (q2 - auc**2)) / (n0 * n1)
     numbers = (
-        mean[1], mean[0], d, np.sqrt((n0 + n1) / (n0 * n1) + d**2 / (2 * (n0 + n1))), auc,
+        mean[1], mean[0], d, d_error, auc,
         np.sqrt(max(variance, 0.0)), np.abs(below[1] - below[0]).max(),
     )  # fmt: skip
     return found | {name: round(float(v), 6) for name, v in zip(MEASURES, numbers, strict=True)}

@@ -21,7 +21,7 @@ HOST_CLASS_STREAM = 0
 
 def injections_per_host(experiment: Experiment) -> int:
     """Return how many injections a host makes that is not an unpaired control."""
-    configurations = n_configurations(experiment.injection.grid) if enumerated(experiment) else 1
+    configurations = n_configurations(experiment.injection) if enumerated(experiment) else 1
     return experiment.injection.replicates * configurations
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 from darkhaloscope.draws import Keys, digest, digests, hex_digits, uniforms
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.colours import frozen_colours
-from darkhaloscope.injection.grids import AXES, configurations
+from darkhaloscope.injection.grids import AXES, axes_of, configurations, n_configurations
 from darkhaloscope.injection.hosts import control_row, is_control_host, refuse_repeats
 from darkhaloscope.injection.keys import draw_ids, enumerated
 from darkhaloscope.injection.prior import COLUMNS, NEEDED, draw_prior
@@ -65,7 +65,7 @@ def lay_out_injections(
     refuse_repeats(host_id)
     host, replicate, config_id = _expand(host_id, experiment)
     ids = draw_ids(host_id[host], replicate, config_id, experiment)
-    light: Columns = {n: np.asarray(targets.column(n).to_numpy())[host] for n in NEEDED}
+    light: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False))[host] for n in NEEDED}
     if experiment.injection.prior == "natural":
         config_id = np.full(len(ids), -1)
         columns = _natural(ids, light, experiment)
@@ -92,7 +92,7 @@ def _expand(host_id: np.ndarray, experiment: Experiment) -> tuple[np.ndarray, np
     An unpaired control is the virtual host of one injection only.
     """
     per_host = experiment.injection.replicates
-    n_configs = len(configurations(experiment.injection.grid)["shear"]) if enumerated(experiment) else 1
+    n_configs = n_configurations(experiment.injection) if enumerated(experiment) else 1
     host, config, replicate = (
         a.ravel() for a in np.meshgrid(np.arange(len(host_id)), np.arange(n_configs), np.arange(per_host),
                                        indexing="ij")
@@ -105,14 +105,14 @@ def _expand(host_id: np.ndarray, experiment: Experiment) -> tuple[np.ndarray, np
 
 
 def _draw_configuration(ids: Keys, experiment: Experiment) -> np.ndarray:
-    n = len(configurations(experiment.injection.grid)["shear"])
+    n = n_configurations(experiment.injection)
     return np.minimum((uniforms(ids, GEOMETRY_STREAM, 7)[:, 6] * n).astype(np.int64), n - 1)
 
 
 def _arcs(ids: Keys, config_id: np.ndarray, experiment: Experiment) -> Columns:
     """Return lens and (analytic) source columns: those of the grid, and the frozen draws."""
     injection = experiment.injection
-    grid = configurations(injection.grid)
+    grid = configurations(injection)
     columns: Columns = {axis: grid[axis][config_id] for axis in AXES}
     columns |= _geometry(ids, columns["theta_e_arcsec"], experiment)
     if injection.tier == "debug":
@@ -223,9 +223,10 @@ def _task_keys(
 ) -> Keys:
     """Return a digest of what defines each stamp: row inputs, and the config that decides its pixels."""
     injection, stamps = experiment.injection, experiment.stamps
+    grid = axes_of(injection) if injection.grid == "custom" else injection.grid
     shared = (
         experiment.experiment_id, experiment.digest("seed", "psf"), stamps.size, stamps.poisson_noise,
-        injection.tier, injection.prior, injection.grid, injection.source, bank, injection.src_n,
+        injection.tier, injection.prior, grid, injection.source, bank, injection.src_n,
         injection.max_offset_over_theta_e, control_kind,
         experiment.digest("prior") if injection.prior == "natural" else "",
     )  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.dataset import content_hash
-from darkhaloscope.page import Page, Section, Table, duration
+from darkhaloscope.page import Section, Table, duration
 from darkhaloscope.stage import read_record
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -49,14 +49,6 @@ def record_section(record: Mapping[str, Any]) -> Section:
             Table(("read from", "hash"), inputs, "What it read"),
         ],
     )
-
-
-def record_page(root: str) -> Page:
-    """Return a page of a stage's record alone, for a stage that has no page of its own."""
-    record = read_record(root)
-    assert record is not None, root
-    facts = {"output": root, "config hash": record["hash"], "code version": record["code_version"]}
-    return Page(f"Stage {record['stage']}", "its counts and times", facts, [record_section(record)])
 
 
 def quantile_table(columns: Mapping[str, np.ndarray], caption: str) -> Table:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 
 from darkhaloscope.charts import BLUE, ORANGE, draw
 from darkhaloscope.dataset import committed_files, open_part
+from darkhaloscope.effects import cohens_d
 from darkhaloscope.page import Chart, Page, Section, Table, percent
 from darkhaloscope.pictures import lupton_rgb
 from darkhaloscope.records import BANDS, STAMPS
@@ -165,13 +166,13 @@ def _balance(stamps: Stamps) -> Section:
     """Compare the classes in what should not tell them apart."""
     rows, warnings, charts = [], [], []
     for name in CONDITIONS:
-        both = [stamps.columns[name][stamps.control == control] for control in (False, True)]
-        arcs, controls = (v[np.isfinite(v)].astype(np.float64) for v in both)
-        if not len(arcs) or not len(controls):
+        values = stamps.columns[name].astype(np.float64)
+        both = [values[(stamps.control == control) & np.isfinite(values)] for control in (False, True)]
+        arcs, controls = both
+        if min(len(arcs), len(controls)) < 2:
             continue
-        d = cohens_d(arcs, controls)
+        d, error = cohens_d([len(v) for v in both], [v.mean() for v in both], [v.var() for v in both])
         rows.append((name, float(np.median(arcs)), float(np.median(controls)), d))
-        error = np.sqrt(1 / len(arcs) + 1 / len(controls))
         if abs(d) > max(_UNBALANCED, 3 * error):
             warnings.append(f"{name} differs between injections and controls: d = {d:+.2f}.")
         if name in ("psfsize_r", "psfdepth_r"):
@@ -181,13 +182,6 @@ def _balance(stamps: Stamps) -> Section:
     return Section(
         "Class balance", text, warnings, [Table(header, rows, "Injections beside controls")], charts
     )
-
-
-def cohens_d(one: np.ndarray, other: np.ndarray) -> float:
-    """Return the difference of means in pooled standard deviations; 0 where neither varies and they agree."""
-    spread = np.sqrt((np.var(one) + np.var(other)) / 2)
-    difference = float(np.mean(one) - np.mean(other))
-    return difference / float(spread) if spread > 0 else 0.0
 
 
 def _two_histograms(name: str, arcs: np.ndarray, controls: np.ndarray) -> Callable[[Axes], None]:

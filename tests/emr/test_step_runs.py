@@ -12,7 +12,7 @@ from darkhaloscope.stage import read_record
 from darkhaloscope.storage import filesystem
 from emr import submit
 from emr.upload import REPOSITORY
-from local_spark.steps import _environment
+from local_spark.steps import environment
 
 ON_THE_CLUSTER = (
     "spark.archives",
@@ -53,7 +53,7 @@ def test_a_submitted_step_run_by_spark_commits_its_table_on_s3(package, site, lo
 
     command = here(step["Config"]["Args"], tmp_path)
     done = subprocess.run(
-        command, cwd=tmp_path, env=_environment(), capture_output=True, text=True, timeout=600
+        command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr[-3000:]
     (output,) = fs.ls(f"{root.removeprefix('s3://')}/phase3/smoke", detail=False)

@@ -47,3 +47,7 @@ def target_table(n=40, first=1, **replace) -> pa.RecordBatch:
         columns[f"psfsize_{band}"] = np.full(n, 1.3 - 0.05 * i)
         columns[f"psfdepth_{band}"] = np.full(n, 24.5)
     return to_batch(TARGETS, columns | replace)
+
+
+def rows(table) -> dict[str, np.ndarray]:
+    return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.schema.names}

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from fake_brick import FakeBrick, at
-from injection_cases import experiment, target_table
+from injection_cases import experiment, rows, target_table
 
 from darkhaloscope.injection.arcs import arc_of
 from darkhaloscope.injection.layout import lay_out_injections
@@ -14,10 +14,6 @@ from darkhaloscope.sources.synthetic import synthetic_bank
 
 IMAGE = {"source": "image", "replicates": 3}
 QUIET = {"poisson_noise": False}
-
-
-def rows(table):
-    return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.schema.names}
 
 
 @pytest.fixture(scope="module")

@@ -1,19 +1,16 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from injection_cases import experiment, target_table
+from injection_cases import experiment, rows, target_table
 
 from darkhaloscope.injection.grids import AXES, configurations
 from darkhaloscope.injection.hosts import injections_per_host
 from darkhaloscope.injection.layout import lay_out_injections
-from darkhaloscope.records import MANIFEST
-from darkhaloscope.schema import check_schema
+from darkhaloscope.records import MANIFEST, TARGETS
+from darkhaloscope.schema import check_schema, to_batch
+from darkhaloscope.sections import Injection
 
 PAIRED = {"controls": "paired"}
-
-
-def rows(table) -> dict[str, np.ndarray]:
-    return {n: table.column(n).to_numpy(zero_copy_only=False) for n in table.schema.names}
 
 
 def sorted_rows(*batches) -> pa.Table:
@@ -122,7 +119,7 @@ def test_the_grid_tiers_give_every_host_every_configuration(tier):
     )
     for host in (1, 2, 3):
         assert sorted(found["config_id"][found["host_id"] == host]) == list(range(48))
-    grid = configurations("grid_small")
+    grid = configurations(Injection(grid="grid_small"))
     for axis in set(AXES) - {"shear"}:
         np.testing.assert_array_equal(found[axis], grid[axis][found["config_id"]])
 
@@ -216,3 +213,11 @@ def test_a_missing_column_is_named():
 
 def test_an_empty_target_table_gives_an_empty_manifest():
     assert lay_out_injections(target_table(4).slice(0, 0), experiment()).num_rows == 0
+
+
+def test_a_host_without_a_shape_is_laid_out_like_any_other():
+    columns = {n: target_table(6).column(n) for n in TARGETS.names}
+    nothing = {n: pa.nulls(6, pa.float32()) for n in ("shape_r", "shape_e1", "shape_e2")}
+    bare = to_batch(TARGETS, columns | nothing)
+    for prior in ("grid", "natural"):
+        assert lay_out_injections(bare, experiment(injection={"prior": prior})).num_rows == 6

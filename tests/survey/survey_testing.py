@@ -138,6 +138,8 @@ class Server:
                 if answer == "html":
                     return self.reply(200, b"<html>out of order</html>")
                 file = Path(self.translate_path(self.path))
+                if file.is_dir():
+                    return self.copyfile(self.list_directory(str(file)), self.wfile)
                 if not file.is_file():
                     return self.reply(404, b"nothing here")
                 body = file.read_bytes()

@@ -7,15 +7,16 @@ import pytest
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, write_part
 from darkhaloscope.experiment import from_dict, load
+from darkhaloscope.page import Page
 from darkhaloscope.records import ASSETS, STAMPS, stamp_metadata
 from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
 from darkhaloscope.survey.bricks import names_at
 from darkhaloscope.validation.__main__ import main
 from darkhaloscope.validation.cache import cache_page
-from darkhaloscope.validation.pages import FOLDER, STAGES
-from darkhaloscope.validation.records import counted, kind_of, quantile_table
-from darkhaloscope.validation.stamps import cohens_d, read_stamps, stamps_page
+from darkhaloscope.validation.pages import FOLDER
+from darkhaloscope.validation.records import counted, kind_of, quantile_table, record_section
+from darkhaloscope.validation.stamps import read_stamps, stamps_page
 
 TOML = 'name = "t"\nvariant = "v"\nexperiment_id = "e"\n'
 BRICKS = names_at(
@@ -140,8 +141,6 @@ def test_a_condition_that_tells_the_classes_apart_is_a_warning_and_one_that_does
     page = stamps_page(place(str(root), "phase4c", experiment))
     assert "psfsize_r differs" in warnings(page) and "ebv" not in warnings(page)
     assert table(page, "Class balance", "Injections beside controls")["psfsize_r"][2] < -2
-    assert cohens_d(np.array([1.0, 3.0]), np.array([0.0, 2.0])) == 1.0
-    assert cohens_d(np.ones(3), np.ones(2)) == 0
 
 
 def test_stamps_are_counted_without_reading_pixels(workspace, monkeypatch):
@@ -198,11 +197,11 @@ def test_an_empty_cache_is_an_error_that_says_what_to_do(tmp_path):
         cache_page(str(tmp_path))
 
 
-def test_a_stage_without_a_page_of_its_own_shows_its_record(tmp_path):
+def test_the_record_of_a_run_is_shown_whole(tmp_path):
     experiment = from_dict({"name": "x", "variant": "v", "experiment_id": "e"}, "test")
     with StageRun(str(tmp_path), "4d", experiment, (), {"stamps": "abc"}) as run:
-        run.finish(injections=7, by={"split": 3})
-    page = STAGES["4d"].page(str(tmp_path))
+        record = run.finish(injections=7, by={"split": 3})
+    page = Page("Stage", "", {}, [record_section(record)])
     counts = table(page, "Record of the run", "What the stage counted")
     assert (counts["injections"], counts["by: split"]) == ((7,), (3,))
 
