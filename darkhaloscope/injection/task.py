@@ -28,7 +28,7 @@ from darkhaloscope.survey.errors import BrickUnreadable
 
 ROWS_PER_BATCH = 500  # bounds the memory of a task: 500 stamps are 25 MB, and as much again for invvar
 # What a brick costs beside its stamps (opening ten files, the gain), in stamps: benchmarks/stamps.py measures it.
-BRICK_COST = 30.0
+BRICK_COST = 16.0
 TASK_COST = 4000.0  # in stamps
 
 
