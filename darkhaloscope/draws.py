@@ -78,14 +78,30 @@ def uniforms(ids: Ids, stream: int, count: int) -> NDArray[np.float64]:
         (n, count) float64; row i depends on ids[i], `stream` and the column number only.
     """
     keys = keys_of(ids)
-    bits = (_bits_of_each if count > _LONG else _bits_of_all)(keys, stream, count)
-    mantissa = bits >> np.uint64(12)  # 52 bits: with a half added they still fit a float64
-    return (mantissa.astype(np.float64) + 0.5) * 2.0**-52
+    return _open_interval((_bits_of_each if count > _LONG else _bits_of_all)(keys, stream, count))
 
 
 def normals(ids: Ids, stream: int, count: int) -> NDArray[np.float64]:
     """Return standard normal draws, (n, count) float64, by the inverse cumulative distribution."""
     return ndtri(uniforms(ids, stream, count))
+
+
+def normals_at(identity: str, stream: int, numbers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return some draws of one id: `normals([identity], stream, count)[0, numbers]` without the draws between.
+
+    Args:
+        identity: 32 hex digits.
+        stream: as for `uniforms`.
+        numbers: (n,) ascending numbers of draws.
+    """
+    if not len(numbers):
+        return np.empty(0)
+    return ndtri(_open_interval(_bits_of_each(keys_of([identity]), stream, int(numbers[-1]) + 1)[0, numbers]))
+
+
+def _open_interval(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    mantissa = bits >> np.uint64(12)  # 52 bits: with a half added they still fit a float64
+    return (mantissa.astype(np.float64) + 0.5) * 2.0**-52
 
 
 def _bits_of_each(keys: Keys, stream: int, count: int) -> NDArray[np.uint64]:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from darkhaloscope.draws import digest, digests, hex_digits, keys_of, normals, uniforms
+from darkhaloscope.draws import digest, digests, hex_digits, keys_of, normals, normals_at, uniforms
 
 IDS = [digest("test", i) for i in range(3000)]
 
@@ -60,3 +60,9 @@ def test_ids_are_read_as_they_are_written():
     assert [bytes(row).decode() for row in hex_digits(keys)] == IDS
     assert keys_of(keys) is keys
     np.testing.assert_array_equal(uniforms(keys[:9], 2, 3), uniforms(IDS[:9], 2, 3))
+
+
+def test_some_draws_of_an_id_are_those_of_all_of_them():
+    one, at = digest("a stamp"), np.array([0, 3, 4, 63, 64, 9_000])
+    assert np.array_equal(normals_at(one, 2, at), normals([one], 2, 12_288)[0, at])
+    assert normals_at(one, 2, at[:0]).shape == (0,)

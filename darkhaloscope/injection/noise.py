@@ -13,7 +13,8 @@ from typing import Protocol
 import numpy as np
 from scipy.stats import theilslopes
 
-from darkhaloscope.draws import normals
+from darkhaloscope.draws import normals_at
+from darkhaloscope.injection.measure import median
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
@@ -58,8 +59,8 @@ def fit_gain(image: np.ndarray, variance: np.ndarray, sky_variance: float) -> fl
     if len(image) < MIN_BRIGHT_PIXELS:
         return float("nan")
     bins = np.array_split(np.argsort(image, kind="stable"), N_BINS)
-    x = np.array([np.median(image[b]) for b in bins])
-    y = np.array([np.median(variance[b]) for b in bins])
+    x = np.array([median(image[b]) for b in bins])
+    y = np.array([median(variance[b]) for b in bins])
     slope = theilslopes(y, x)[0]
     return float(1.0 / slope) if x[-1] > MIN_REACH_SIGMA * sigma and slope > 0 else float("nan")
 
@@ -86,7 +87,7 @@ def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
             gains.append(np.nan)
             continue
         levels = [_sky_variance(*(p[::2, ::2] for p in plane)) for plane in planes]
-        sky = float(np.median(levels))
+        sky = median(np.array(levels))
         parts = [_bright(*plane, sky, sky - level) for plane, level in zip(planes, levels, strict=True)]
         image, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
         gains.append(fit_gain(image, variance, sky))
@@ -105,8 +106,8 @@ def _readable(brick: Sections) -> Iterator[Cutout]:
 def _sky_variance(image: np.ndarray, invvar: np.ndarray, good: np.ndarray) -> float:
     """Return the variance, nmgy^2, of a section's good pixels without light."""
     image, variance = image[good], 1.0 / invvar[good]
-    faint = np.abs(image) < 2 * np.sqrt(np.median(variance))
-    return float(np.median(variance[faint] if faint.any() else variance))
+    faint = np.abs(image) < 2 * np.sqrt(median(variance))
+    return median(variance[faint] if faint.any() else variance)
 
 
 def _bright(
@@ -136,7 +137,7 @@ def stamp_gain(gains: np.ndarray, invvar: np.ndarray) -> np.ndarray:
     """
     return np.array(
         [
-            gain if np.isfinite(gain) else sky_gain(1.0 / float(np.median(plane[plane > 0])), band)
+            gain if np.isfinite(gain) else sky_gain(1.0 / median(plane[plane > 0]), band)
             for gain, plane, band in zip(gains, invvar, BANDS, strict=True)
         ]
     )
@@ -151,13 +152,16 @@ def photon_noise(arc: np.ndarray, gain: np.ndarray, task_id: str) -> np.ndarray:
     Args:
         arc: (band, y, x) nmgy/pixel.
         gain: (band,) electrons per nmgy.
-        task_id: key of the draws.
+        task_id: key of the draws; a pixel's is the one of its number in the stamp, whatever else is lit.
 
     Returns:
         The shape of `arc`, float64.
     """
-    deviates = normals([task_id], NOISE_STREAM, arc.size)[0].reshape(arc.shape)
-    return np.sqrt(np.maximum(arc, 0.0) / gain[:, None, None]) * deviates
+    variance = (np.maximum(arc, 0.0) / gain[:, None, None]).ravel()
+    lit = np.flatnonzero(variance)
+    noise = np.zeros(variance.size)
+    noise[lit] = np.sqrt(variance[lit]) * normals_at(task_id, NOISE_STREAM, lit)
+    return noise.reshape(arc.shape)
 
 
 def with_photon_noise(invvar: np.ndarray, arc: np.ndarray, gain: np.ndarray) -> np.ndarray:

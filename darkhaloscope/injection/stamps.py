@@ -21,6 +21,7 @@ from darkhaloscope.injection.measure import (
     ArcMeasurement,
     core_fraction,
     measure_arc,
+    median,
     why_not_trusted,
 )
 from darkhaloscope.injection.noise import brick_gain, photon_noise, stamp_gain, with_photon_noise
@@ -198,12 +199,13 @@ def _stamp(
     cutout, config = site.ground.cutout, experiment.stamps
     image, invvar = cutout.image, cutout.invvar.astype(np.float64)
     light = np.where(site.ground.blank, 0.0, arc)
+    added = not row["is_control"]
     if config.poisson_noise:
         assert gains is not None
         gain = stamp_gain(gains, invvar)
-        light = light + photon_noise(light, gain, row["task_id"])
+        light = light + photon_noise(light, gain, row["task_id"]) if added else light
         invvar = with_photon_noise(invvar, arc, gain)
-    if not row["is_control"]:
+    if added:
         # where there is no light the pixel keeps its very bits (adding 0 would turn -0 into 0)
         image = np.where(light == 0, image, image + light.astype(np.float32))
     made = {
@@ -270,7 +272,7 @@ def _ratio(theta_e: float, width: float) -> float:
 
 def _ground_columns(ground: Ground) -> Row:
     cutout = ground.cutout
-    sigma = [1.0 / np.sqrt(np.median(plane[plane > 0])) for plane in cutout.invvar]
+    sigma = [1.0 / np.sqrt(median(plane[plane > 0])) for plane in cutout.invvar]
     return {
         "host_x": float(ground.host_x),
         "host_y": float(ground.host_y),
@@ -303,10 +305,13 @@ def _magnitude_columns(row: Mapping[str, Any], lensed: np.ndarray) -> Row:
 def _batch(columns: Columns, made: list[Row], experiment: Experiment) -> pa.RecordBatch:
     """Join manifest and new columns; a missing or non-finite measurement is null where nulls are allowed."""
     out: dict[str, Any] = dict(columns)
+    new = set().union(*made)
     for column in STAMPS.columns:
-        if any(column.name in row for row in made) or column.name not in out:
-            values = [row.get(column.name) for row in made]
-            if column.nullable and pa.types.is_floating(column.type):
-                values = [v if v is not None and np.isfinite(v) else None for v in values]
-            out[column.name] = pa.array(values, column.type)
+        if column.name not in new and column.name in out:
+            continue
+        if column.nullable and pa.types.is_floating(column.type):
+            values = np.array([row.get(column.name, np.nan) for row in made], np.float64)
+            out[column.name] = pa.array(values, column.type, mask=~np.isfinite(values))
+        else:
+            out[column.name] = pa.array([row.get(column.name) for row in made], column.type)
     return to_batch(STAMPS, out, stamp_metadata(experiment.stamps.dtype, experiment.stamps.size, BANDS))

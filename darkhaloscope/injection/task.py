@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
 from collections import Counter
@@ -27,7 +28,8 @@ from darkhaloscope.survey.errors import BrickUnreadable
 
 ROWS_PER_BATCH = 500  # bounds the memory of a task: 500 stamps are 25 MB, and as much again for invvar
 # What a brick costs beside its stamps (opening ten files, the gain), in stamps: benchmarks/stamps.py measures it.
-BRICK_COST = 30.0
+BRICK_COST = 16.0
+TASK_COST = 4000.0  # in stamps
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,13 @@ class TaskResult:
 
 
 def share_out(bricks: list[BrickRows], n_tasks: int) -> list[list[BrickRows]]:
-    """Put bricks into at most `n_tasks` tasks of about equal cost: dearest first, to the cheapest task."""
-    tasks: list[list[BrickRows]] = [[] for _ in range(min(n_tasks, len(bricks)))]
+    """Put bricks into tasks of about equal cost: dearest first, to the cheapest task.
+
+    There are `n_tasks`, fewer where there are fewer bricks, and more where each would cost more than `TASK_COST` on
+    average: so a part stays below about 200 MB, and a task that must be repeated loses half a minute.
+    """
+    wanted = max(n_tasks, math.ceil(sum(b.cost for b in bricks) / TASK_COST))
+    tasks: list[list[BrickRows]] = [[] for _ in range(min(wanted, len(bricks)))]
     load = [0.0] * len(tasks)
     for brick in sorted(bricks, key=lambda b: (-b.cost, b.name)):
         lightest = load.index(min(load))

@@ -132,6 +132,6 @@ class Plane:
 
     def value(self, x: float, y: float) -> float:
         """Return the value of the pixel nearest to (x, y), moved into the plane where it is beyond."""
-        column = int(np.clip(np.floor(x + 0.5), 0, self.width - 1))
-        row = int(np.clip(np.floor(y + 0.5), 0, self.height - 1))
+        column = min(max(math.floor(x + 0.5), 0), self.width - 1)
+        row = min(max(math.floor(y + 0.5), 0), self.height - 1)
         return float(self._read(column, column + 1, row, row + 1)[0, 0])

@@ -6,10 +6,12 @@ dither's random numbers); White, Greenfield, Pence et al. (2009, PASP 121, 414).
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -35,7 +37,7 @@ def _random() -> np.ndarray:
 
 
 RANDOM = _random()
-PADDING = bytes(8)  # what a tile's code must be followed by: it is read eight bytes at a time
+BEYOND = 8  # bytes that must follow a tile's code, whatever they are: it is read eight at a time
 PEEK = 57  # bits that `_peek` gives at least
 
 
@@ -49,19 +51,29 @@ def _count_zeros(_context: Any, _value: Any) -> Any:
 _leading_zeros: Any = intrinsic(_count_zeros)
 
 
+def _load_word(_context: Any, code: Any, _at: Any) -> Any:
+    def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        first = builder.gep(array.data, [arguments[1]])
+        word = builder.load(builder.bitcast(first, ir.IntType(64).as_pointer()), align=1)
+        return builder.bswap(word) if sys.byteorder == "little" else word
+
+    return types.uint64(code, types.int64), emit
+
+
+_eight_bytes: Any = intrinsic(_load_word)
+
+
 @_njit
 def _peek(code: np.ndarray, bit: int) -> np.uint64:
     """Return the code from a bit on, the first bit highest; at least `PEEK` bits of it are there."""
-    at, word = np.uint64(bit >> 3), np.uint64(0)
-    for i in range(8):
-        word = (word << np.uint64(8)) | np.uint64(code[at + np.uint64(i)])
-    return word << np.uint64(bit & 7)
+    return _eight_bytes(code, np.int64(bit >> 3)) << np.uint64(bit & 7)
 
 
 @_njit
 def _rice(code: np.ndarray, n: int, out: np.ndarray) -> bool:
     """Decode the first n pixels, int32, of a tile; return False where the code ends too early."""
-    end = 8 * (code.size - len(PADDING))
+    end = 8 * (code.size - BEYOND)
     value: Any = 0
     bit: Any = 32
     last, pixel = np.int64(np.int32(_peek(code, 0) >> np.uint64(32))), 0
@@ -113,7 +125,7 @@ def tile_window(
     """Decode a window of a tile into `out`.
 
     Args:
-        code: (n,) uint8, the tile's compressed bytes and `PADDING`.
+        code: (n,) uint8, the tile's compressed bytes and `BEYOND` more.
         room: int32 scratch of at least the tile's pixels.
         width: of the tile, pixels.
         window: x0, x1, y0, y1 in the tile, half open.

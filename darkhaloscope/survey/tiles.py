@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from darkhaloscope.survey.rice import PADDING, tile_window
+from darkhaloscope.survey.rice import BEYOND, tile_window
 
 DITHERS = {"NO_DITHER": 0, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
 FORMATS = {"D": ">f8", "E": ">f4", "J": ">i4"}
@@ -62,6 +62,9 @@ class Tiles:
         if not (self._integers or lossless.all()):
             self._scale, self._zero = table["ZSCALE"].tolist(), table["ZZERO"].tolist()
             self._room = np.empty(self.tile_width * self.tile_height, np.int32)
+        # A row of tiles' worth of pixels, uncompressed: more than what two neighbours can have.
+        self._code = memoryview(bytearray(4 * self.width * self.tile_height + BEYOND))
+        self._bytes = np.frombuffer(self._code, np.uint8)
         self._file = os.open(path, os.O_RDONLY)
 
     @classmethod
@@ -79,37 +82,51 @@ class Tiles:
     def window(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray | None:
         """Return pixels [ya, yb) x [xa, xb), or None where `fitsio` must look at a tile."""
         out = np.empty((yb - ya, xb - xa), self._dtype)
+        columns = range(xa // self.tile_width, (xb - 1) // self.tile_width + 1)
         for row in range(ya // self.tile_height, (yb - 1) // self.tile_height + 1):
-            for column in range(xa // self.tile_width, (xb - 1) // self.tile_width + 1):
-                x, y = column * self.tile_width, row * self.tile_height
+            start = self._fetch(row * self._columns + columns[0], row * self._columns + columns[-1])
+            if start is None:
+                return None
+            y = row * self.tile_height
+            low, high = max(ya, y), min(yb, y + self.tile_height)
+            for column in columns:
+                x = column * self.tile_width
                 left, right = max(xa, x), min(xb, x + self.tile_width)
-                low, high = max(ya, y), min(yb, y + self.tile_height)
                 part = out[low - ya : high - ya, left - xa : right - xa]
-                if not self._decode(row, column, (left - x, right - x, low - y, high - y), part):
+                if not self._decode(row, column, start, (left - x, right - x, low - y, high - y), part):
                     return None
         return out
 
-    def _decode(self, row: int, column: int, window: tuple[int, int, int, int], out: np.ndarray) -> bool:
-        """Decode a window x0, x1, y0, y1 of a tile; return False where it cannot be done here."""
+    def _fetch(self, first: int, last: int) -> int | None:
+        """Read the code of tiles that lie one behind the other, at once; return its place, None where there is none."""
+        start = self._offsets[first]
+        length = self._offsets[last] + self._lengths[last] - start
+        in_order = self._offsets[first : last + 1] == sorted(self._offsets[first : last + 1])
+        if (
+            not (in_order and 0 < length <= len(self._code) - BEYOND)
+            or min(self._lengths[first : last + 1]) <= 0
+        ):
+            return None
+        return start if os.preadv(self._file, [self._code[:length]], start) == length else None
+
+    def _decode(
+        self, row: int, column: int, start: int, window: tuple[int, int, int, int], out: np.ndarray
+    ) -> bool:
+        """Decode a window x0, x1, y0, y1 of a tile of what was read; return False where it cannot be done here."""
         tile, width = (
             row * self._columns + column,
             min(self.tile_width, self.width - column * self.tile_width),
         )
-        length = self._lengths[tile]
-        code = os.pread(self._file, length, self._offsets[tile]) if length > 0 else b""
-        if not code or len(code) < length:
-            return False
-        xa, xb, ya, yb = window
+        first, (xa, xb, ya, yb) = self._offsets[tile] - start, window
+        last = first + self._lengths[tile]
         if self._integers:
-            out[:] = self._integer_tile(row, column, code)[ya:yb, xa:xb]
+            out[:] = self._integer_tile(row, column, self._code[first:last].tobytes())[ya:yb, xa:xb]
             return True
         if not self._lossless[tile]:
             where = (self._scale[tile], self._zero[tile], self._dither, tile + self._seed)
-            return tile_window(
-                np.frombuffer(code + PADDING, np.uint8), self._room, width, window, *where, out
-            )
+            return tile_window(self._bytes[first : last + BEYOND], self._room, width, window, *where, out)
         try:
-            plain = zlib.decompressobj(GZIP).decompress(code, 4 * width * yb)
+            plain = zlib.decompressobj(GZIP).decompress(self._code[first:last], 4 * width * yb)
         except zlib.error:
             return False
         if len(plain) < 4 * width * yb:

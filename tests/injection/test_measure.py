@@ -4,7 +4,7 @@ from fake_brick import FakeBrick, at
 from injection_cases import experiment, target_table
 
 from darkhaloscope.injection.layout import lay_out_injections
-from darkhaloscope.injection.measure import core_fraction, measure_arc, why_not_trusted
+from darkhaloscope.injection.measure import core_fraction, measure_arc, median, why_not_trusted
 from darkhaloscope.injection.stamps import make_stamps
 
 NONE = np.zeros((8, 8), bool)
@@ -107,3 +107,9 @@ def test_magnitudes_are_of_the_lensed_source_alone_and_with_its_host():
             assert made[f"arc_mag_{band}"][i] == pytest.approx(arc, abs=0.01)
             both = -2.5 * np.log10(10 ** (-0.4 * arc) + 10 ** (-0.4 * made[f"mag_{band}"][i]))
             assert made[f"total_mag_{band}"][i] == pytest.approx(both, abs=0.01)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 4096])
+def test_the_median_is_numpys(n):
+    values = np.random.default_rng(n).standard_normal(n).astype(np.float32)
+    assert median(values) == np.median(values)

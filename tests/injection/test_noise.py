@@ -99,3 +99,10 @@ def test_the_gain_of_the_real_dr9_brick_is_that_of_its_photons(real_data):
     """Measured on it before, over the whole exposed region: 35,000 in g and 41,500 in r."""
     with BrickReader(real_data / "real/dr9_brick_0591m305", "0591m305") as brick:
         np.testing.assert_allclose(brick_gain(brick, 0)[:2], [35_000, 41_500], rtol=0.25)
+
+
+def test_the_noise_of_a_pixel_is_the_same_whatever_else_is_lit():
+    arc = np.random.default_rng(0).uniform(0, 1, (3, 64, 64))
+    few = np.where(arc < 0.01, arc, 0.0)
+    whole, some = (photon_noise(light, GAIN, "0" * 31 + "7") for light in (arc, few))
+    assert np.array_equal(some, np.where(few > 0, whole, 0.0)) and np.count_nonzero(some) > 50

@@ -11,7 +11,14 @@ from survey_testing import Server, write_brick
 
 from darkhaloscope.dataset import open_part, write_part
 from darkhaloscope.injection.layout import lay_out_injections
-from darkhaloscope.injection.task import BrickRows, StampTask, imbalance, share_out, stamps_of_bricks
+from darkhaloscope.injection.task import (
+    TASK_COST,
+    BrickRows,
+    StampTask,
+    imbalance,
+    share_out,
+    stamps_of_bricks,
+)
 from darkhaloscope.records import MANIFEST
 from darkhaloscope.schema import to_batch
 from darkhaloscope.survey.bricks import brick_bounds, brick_centre, parse_names
@@ -24,7 +31,7 @@ BRICKS = ("0591m305", "0594m305")
 def test_tasks_cost_the_same_within_a_few_per_cent():
     rng = np.random.default_rng(1)
     bricks = [BrickRows(f"b{i:04d}", int(n), ()) for i, n in enumerate(rng.lognormal(3.9, 0.8, 1024))]
-    for n in (16, 100):
+    for n in (32, 100):
         tasks = share_out(bricks, n)
         assert len(tasks) == n and imbalance(tasks) < 1.1
         assert sorted(b.name for t in tasks for b in t) == [b.name for b in bricks]
@@ -32,6 +39,8 @@ def test_tasks_cost_the_same_within_a_few_per_cent():
     load = [(sum(b.rows for b in t), len(t)) for t in share_out(many_small, 4)]
     assert max(load)[1] < min(load)[1], "a brick costs something beside its rows"
     assert len(share_out(bricks[:3], 16)) == 3 and share_out([], 4) == []
+    dear = share_out(bricks, 1)
+    assert len(dear) > 20 and sum(b.cost for b in bricks) / len(dear) <= TASK_COST
 
 
 def test_no_primary_host_is_nearer_to_its_coadds_edge_than_half_a_stamp():

@@ -1,7 +1,10 @@
-"""A Spark session, and the small sky that the stages run on."""
+"""A Spark session, the small sky that the stages run on, and a workspace in which they all have run."""
 
 import pytest
 from small_sky import write_small_sky
+from stage_cases import experiment_of, options
+
+from spark_jobs import coadd_cache, completeness, manifest, pack, stamps, targets
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +29,22 @@ def sky(tmp_path_factory):
     """(folder, brick names by what is wrong with them) of the small sky."""
     base = tmp_path_factory.mktemp("sky")
     return base, write_small_sky(base)
+
+
+@pytest.fixture(scope="session")
+def done(spark, sky, tmp_path_factory):
+    """A workspace in which every stage has run: (root, experiment, record by stage)."""
+    root = tmp_path_factory.mktemp("workspace")
+    experiment = experiment_of(sky[0])
+    records = {
+        name: stage.run(spark, experiment, options(root))
+        for name, stage in (
+            ("3", targets),
+            ("4a", manifest),
+            ("4b", coadd_cache),
+            ("4c", stamps),
+            ("4d", completeness),
+            ("pack", pack),
+        )
+    }
+    return str(root), experiment, records

@@ -11,8 +11,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from stage_cases import experiment_of, options
 from survey_testing import Server
-from test_stages import experiment_of, options
 
 from darkhaloscope.dataset import DatasetError, committed_chunks
 from darkhaloscope.sections import Fetch

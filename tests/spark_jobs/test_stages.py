@@ -1,6 +1,5 @@
 """The stages on a small sky with a truncated brick, one lacking a band, a missing one and NaN pixels."""
 
-import argparse
 import dataclasses
 import itertools
 import json
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from stage_cases import COMPARED, experiment_of, options, stamps_by_id
 
 from darkhaloscope.dataset import (
     DatasetError,
@@ -18,67 +18,12 @@ from darkhaloscope.dataset import (
     read_table,
     write_part,
 )
-from darkhaloscope.experiment import from_dict
-from darkhaloscope.records import MANIFEST, STAMPS
+from darkhaloscope.records import MANIFEST
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import OutputRefused, place
 from spark_jobs import coadd_cache, completeness, manifest, pack, stamps, targets
 
-COMPARED = [n for n in STAMPS.names if n not in {"failure_reason", "metrics_reason", "experiment_id"}]
-
 pytestmark = pytest.mark.xdist_group("spark")
-
-
-def options(root, **more) -> argparse.Namespace:
-    base = {
-        "output_s3": str(root),
-        "test_limit": None,
-        "partitions": 3,
-        "overwrite": False,
-        "take_over": False,
-    }
-    return argparse.Namespace(**(base | more))
-
-
-def experiment_of(sky: Path, **injection):
-    return from_dict(
-        {
-            "name": "t", "variant": "t", "experiment_id": "e", "seed": 3,
-            "survey": {"source": str(sky)},
-            "splits": {"train": 0.5, "val": 0.25, "test": 0.25},
-            "injection": {"replicates": 2, "n_total_per_split": 1000} | injection,
-            "stamps": {"bricks_per_chunk": 4},
-            "limits": {"max_failed_fraction": 0.5},
-            "pack": {"shard_mb": 0.3, "rows_per_group": 16},
-        },
-        "test",
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def done(spark, sky, tmp_path_factory):
-    """A workspace in which every stage has run: (root, experiment, record by stage)."""
-    root = tmp_path_factory.mktemp("workspace")
-    experiment = experiment_of(sky[0])
-    records = {
-        name: stage.run(spark, experiment, options(root))
-        for name, stage in (
-            ("3", targets),
-            ("4a", manifest),
-            ("4b", coadd_cache),
-            ("4c", stamps),
-            ("4d", completeness),
-            ("pack", pack),
-        )
-    }
-    return str(root), experiment, records
-
-
-def stamps_by_id(root: str) -> dict[str, tuple]:
-    """Every column of every row; of a failure's reason, which names paths, only whether there is one."""
-    table = read_table(root).to_pylist()
-    assert len({r["task_id"] for r in table}) == len(table)
-    return {r["task_id"]: (*tuple(r[n] for n in COMPARED), bool(r["failure_reason"])) for r in table}
 
 
 def test_rows_add_up_at_every_stage(done):

@@ -5,8 +5,10 @@ import pytest
 from astropy.io import fits
 from survey_testing import BRICK, SIDE, write_brick, write_plane
 
+from darkhaloscope.sections import Fetch
 from darkhaloscope.survey.coadds import BrickReader, file_path
 from darkhaloscope.survey.errors import BandMissing, BrickMissing, BrickUnreadable
+from darkhaloscope.survey.transfer import Client
 
 CORNERS = [(0, 0), (118, 37), (SIDE - 64, SIDE - 64), (95, 100), (-20, 150), (SIDE - 10, -40), (-500, 20)]
 
@@ -191,7 +193,8 @@ def test_a_brick_over_http_is_the_brick_on_disk_and_its_copies_go(web, sky, tmp_
 
 
 def test_a_brick_that_fails_over_http_leaves_no_copies(web, tmp_path, monkeypatch):
-    monkeypatch.setattr("darkhaloscope.survey.files.time.sleep", lambda s: None)
+    patient = Client(Fetch(), sleep=lambda s: None)
+    monkeypatch.setattr("darkhaloscope.survey.files.client_of", lambda: patient)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     web.faults["invvar-z.fits.fz"] = ["short"]
