@@ -76,12 +76,13 @@ def sized(name: str, rows: int, epochs: int, sky: str) -> Experiment:
     return load(REPOSITORY / "experiments" / f"{name}.toml", overrides)
 
 
-def as_toml(values: Mapping[str, Any]) -> str:
+def as_toml(values: Mapping[str, Any], name: str = "") -> str:
     """Write an experiment's plain values as TOML: scalars first, then one table a section."""
-    lines = [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, Mapping)]
+    lines = [f"[{name}]"] if name else []
+    lines += [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, Mapping)]
     for section, table in values.items():
         if isinstance(table, Mapping):
-            lines += ["", f"[{section}]", *(f"{k} = {json.dumps(v)}" for k, v in table.items())]
+            lines += ["", as_toml(table, f"{name}.{section}" if name else section)]
     return "\n".join(lines) + "\n"
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.server
+import re
 import socket
 import struct
 import threading
@@ -159,8 +160,8 @@ class Server:
 
             def range_start(self, tag, answer):
                 same = answer == "lie" or self.headers.get("If-Range") in (None, tag)
-                wanted = self.headers.get("Range", "")
-                return int(wanted[6:-1]) if same and wanted.startswith("bytes=") else 0
+                wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+                return int(wanted[1]) if same and wanted else 0
 
             def reply(self, status, body, headers=None, length=True, fault=None):
                 self.send_response(status)
