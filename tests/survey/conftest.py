@@ -33,5 +33,5 @@ def waits():
 def patient(waits):
     """A client that tries three times, and whose clock stands still while it waits."""
     return Client(
-        Fetch(attempts=3, timeout_s=0.5, max_retry_after_s=100), sleep=waits.append, clock=lambda: 0.0
+        Fetch(attempts=3, timeout_s=1.5, max_retry_after_s=100), sleep=waits.append, clock=lambda: 0.0
     )

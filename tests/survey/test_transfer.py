@@ -119,10 +119,10 @@ def test_without_etag_and_date_a_transfer_begins_anew(server, patient, tmp_path,
 
 
 @pytest.mark.parametrize("answer", [None, "endless"])
-def test_more_than_the_limit_is_not_fetched(server, patient, tmp_path, answer):
+def test_more_than_the_limit_is_not_fetched(server, tmp_path, answer):
     server.faults["big"] = [answer] * 9
     with pytest.raises(TransferFailed, match=r"the limit is 300000") as caught:
-        copy(patient, server, tmp_path / "copy", 300_000)
+        copy(Client(Fetch(timeout_s=60)), server, tmp_path / "copy", 300_000)
     assert caught.value.cause == "too large" and len(server.requests) == 1
     assert (tmp_path / "copy").stat().st_size <= 300_000
 
