@@ -18,7 +18,7 @@ links=${PIP_FIND_LINKS:-$("$python" -m pip config get global.find-links 2>/dev/n
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 uv=$(command -v uv || true)
 [ -n "$uv" ] || { .venv/bin/python -m pip install -q uv && uv=.venv/bin/uv; } || true
-if ! { [ -n "$uv" ] && UV_FIND_LINKS="$links" "$uv" pip install -q --python .venv/bin/python -c constraints.txt -e "$extras"; }; then
+if ! { [ -n "$uv" ] && UV_FIND_LINKS="$links" "$uv" pip install -q --compile-bytecode --python .venv/bin/python -c constraints.txt -e "$extras"; }; then
   echo "setup: uv did not manage; trying pip (slower)" >&2
   .venv/bin/python -m pip install -q -c constraints.txt -e "$extras"
 fi
