@@ -38,5 +38,6 @@ export PYSPARK_PYTHON="\$VIRTUAL_ENV/bin/python"
 export SPARK_LOCAL_IP=127.0.0.1
 export SPARK_CONF_DIR="$PWD/local_spark/conf"
 export OMP_NUM_THREADS="\${OMP_NUM_THREADS:-2}"
+unset PYTHONDONTWRITEBYTECODE  # where it is set, each of Spark's Python workers compiles all modules anew
 ENV
 echo "setup: done; enter it with  . .venv/env.sh"
