@@ -196,7 +196,7 @@ def test_stamps_are_chosen_over_the_whole_range_of_arc_snr():
 def test_the_worst_mistakes_are_the_extreme_logits_of_each_class():
     columns = {
         "task_id": np.array(list("abcdef"), object),
-        "is_control": np.array([1, 1, 0, 0, 0, 1]),
+        "label": np.array([0, 0, 1, 1, 1, 0]),
         "logit": np.array([3.0, -1, -5, -4, 2, 9], np.float32),
         "arc_snr": np.array([50, 50, np.nan, 11, 30, 1]),
     }

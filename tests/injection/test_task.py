@@ -33,7 +33,8 @@ def test_tasks_cost_the_same_within_a_few_per_cent():
     bricks = [BrickRows(f"b{i:04d}", int(n), ()) for i, n in enumerate(rng.lognormal(3.9, 0.8, 1024))]
     for n in (32, 100):
         tasks = share_out(bricks, n)
-        assert len(tasks) == n and imbalance(tasks) < 1.1
+        dearest = max(b.cost for b in bricks) * n / sum(b.cost for b in bricks)  # a brick is not divided
+        assert len(tasks) == n and imbalance(tasks) < max(1.03, dearest * (1 + 1e-9))
         assert sorted(b.name for t in tasks for b in t) == [b.name for b in bricks]
     many_small = [BrickRows("large", 1000, ())] + [BrickRows(f"s{i}", 10, ()) for i in range(100)]
     load = [(sum(b.rows for b in t), len(t)) for t in share_out(many_small, 4)]
