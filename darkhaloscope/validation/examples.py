@@ -14,7 +14,7 @@ from darkhaloscope.dataset import committed_files, open_part
 from darkhaloscope.records import STAMPS
 from darkhaloscope.schema import check_schema
 
-CHOICE = ("task_id", "is_control", "cutout_ok", "region_split", "arc_snr")
+CHOICE = ("task_id", "label", "cutout_ok", "region_split", "arc_snr")
 """Columns that stamps are chosen by."""
 
 
@@ -47,10 +47,10 @@ def choose(
     usable = rows["cutout_ok"] == 1
     if (usable & (rows["region_split"] == "test")).any():
         usable &= rows["region_split"] == "test"
-    arcs = np.flatnonzero(usable & (rows["is_control"] == 0) & np.isfinite(rows["arc_snr"].astype(float)))
+    arcs = np.flatnonzero(usable & (rows["label"] == 1) & np.isfinite(rows["arc_snr"].astype(float)))
     arcs = arcs[np.lexsort((rows["task_id"][arcs], rows["arc_snr"][arcs]))]
     spread = arcs[np.unique(np.linspace(0, len(arcs) - 1, min(injections, len(arcs))).astype(int))]
-    plain = np.sort(rows["task_id"][usable & (rows["is_control"] == 1)])
+    plain = np.sort(rows["task_id"][usable & (rows["label"] == 0)])
     return rows["task_id"][spread].tolist(), plain[:controls].tolist()
 
 

@@ -179,7 +179,7 @@ def test_stamps_are_chosen_over_the_whole_range_of_arc_snr():
     rows |= {
         "task_id": np.array([f"{i:032x}" for i in range(n)], object),
         "cutout_ok": (np.arange(n) > 3).astype(int),
-        "is_control": np.arange(n) % 2,
+        "label": 1 - np.arange(n) % 2,
         "region_split": np.array(["test"] * 60 + ["train"] * 40, object),
         "arc_snr": np.arange(n, dtype=float),
     }

@@ -56,6 +56,7 @@ def stamp_columns(n=40, size=8):
     columns |= {
         "task_id": [f"{i:032x}" for i in range(n)],
         "is_control": control,
+        "label": 1 - control,
         "cutout_ok": ok,
         "metrics_ok": ok,
         "region_split": ["train"] * 30 + ["test"] * 10,
