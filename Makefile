@@ -29,7 +29,7 @@ validate: setup ## numbers and pictures of every stage that has run in OUT (smok
 local-cluster: setup ## a Spark master and two workers on this machine, until Ctrl-C
 	$(ENV) python -m local_spark.cluster
 
-generations: setup ## make and train all six generations small, one result card each (half an hour; plumbing only)
+generations: setup ## make and train all six generations small, one result card each (plumbing only)
 	$(ENV) python -m local_spark.generations
 
 test: setup ## unit, oracle and fault tests (no GPU, no network)

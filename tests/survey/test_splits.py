@@ -149,3 +149,7 @@ def test_a_region_is_in_one_split_and_bricks_of_two_splits_never_touch():
         region_splits(names, dataclasses.replace(HALF, train=0.0, val=0.0, test=1.0), 42).keys()
         == parts.keys()
     )
+
+
+def test_an_empty_part_of_the_sky_has_no_region():
+    assert region_splits([], HALF, 42) == {}
