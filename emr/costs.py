@@ -18,7 +18,6 @@ from emr.definitions import InstanceType, Prices
 BRICK_DEG2 = 0.0625  # 0.25 deg by 0.25 deg
 FILES_PER_BRICK = len(brick_files("grz"))
 S3_GETS_PER_S = 5500.0  # of one prefix, as S3 documents it; it grows with use
-S3_PUTS_PER_S = 3500.0
 UPLOAD_PART_BYTES = 50e6  # of s3fs's multipart uploads
 GB, HOUR_S = 1e9, 3600.0
 

@@ -45,11 +45,6 @@ def yarn_memory_mib(memory_gib: float) -> int:
     return int(memory - min(memory / 4, 8192))
 
 
-def executors_on(node: InstanceType, size: ExecutorSize) -> int:
-    """Return how many executors a node holds; YARN counts memory, and cores are not promised twice."""
-    return min(node.vcpus // size.cores, yarn_memory_mib(node.memory_gib) // size.container_mib)
-
-
 def executor_size(nodes: Sequence[InstanceType], cores: int) -> ExecutorSize:
     """Return the executor that fits every type of the fleets, as many on a node as its vCPUs allow.
 

@@ -187,7 +187,7 @@ def _write(
     done = committed_chunks(output)
     sample = TOTAL_MAGNITUDES / int(selection.counts["taken"].sum())
     for number, ranges in enumerate(
-        tqdm(plan(targets, selection), desc="4a chunks", unit="chunk", mininterval=1)
+        tqdm(plan(targets, selection), desc="4a chunks", unit="chunk", mininterval=1, disable=None)
     ):
         if number in done:
             continue

@@ -189,7 +189,7 @@ def in_waves(
     spark: SparkSession, tasks: list[Any], function: Callable[..., Any], wave: int, what: str, stage: StageRun
 ) -> Iterator[tuple[Any, Any]]:
     """Run tasks, so many at a time; yield (task, result) to be committed as each wave ends."""
-    with tqdm(total=len(tasks), desc=what, unit="task", mininterval=1) as progress:
+    with tqdm(total=len(tasks), desc=what, unit="task", mininterval=1, disable=None) as progress:
         for start in range(0, len(tasks), wave):
             some = tasks[start : start + wave]
             results = run_tasks(spark, some, function)

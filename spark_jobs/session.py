@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from darkhaloscope.config import ConfigError
-from darkhaloscope.dataset import DatasetError, Part, committed_parts, open_part, write_part
+from darkhaloscope.dataset import DatasetError, Part, committed_parts, open_part
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.schema import Schema, SchemaError, check_schema, refuse_unknown
 from darkhaloscope.stage import OutputRefused
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 ARROW_ROWS_PER_BATCH = "500"  # the default, 10,000 stamps, would be a 469 MB batch
 
 FILE_COLUMN = "_file"
-PART_SCHEMA = "key string, rows long, bytes long, sha256 string"
 
 
 class NoJava(RuntimeError):
@@ -171,30 +170,6 @@ def run_tasks(spark: SparkSession, tasks: list[Any], function: Callable[[int, in
     if not tasks:
         return []
     return spark.sparkContext.parallelize(tasks, len(tasks)).mapPartitionsWithIndex(of_partition).collect()
-
-
-def write_frame(frame: DataFrame, root: str, chunk: int, schema: pa.Schema, **how: Any) -> list[Part]:
-    """Write each partition of a DataFrame as one part of a chunk; return the parts, for the commit.
-
-    Args:
-        frame: has the columns of `schema` (they are selected and cast by name).
-        root: URL of the dataset.
-        chunk: number of the chunk.
-        schema: Arrow schema of the files.
-        how: further arguments of `write_part`.
-    """
-
-    def of_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        from pyspark import TaskContext
-
-        context = TaskContext.get()
-        named = (pa.Table.from_batches([b]).select(schema.names).cast(schema) for b in batches)
-        rows = (batch for table in named for batch in table.to_batches())
-        index, attempt = context.partitionId(), context.attemptNumber()
-        part = write_part(root, chunk, index, rows, schema, attempt=attempt, **how)
-        yield pa.RecordBatch.from_pylist([vars(part)])
-
-    return [Part(**row.asDict()) for row in frame.mapInArrow(of_batches, PART_SCHEMA).collect()]
 
 
 EXPECTED_ERRORS = (

@@ -62,7 +62,9 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
         done = committed_chunks(output)
         size = experiment.stamps.bricks_per_chunk
         chunks = [bricks[i : i + size] for i in range(0, len(bricks), size)]
-        for number, chunk in enumerate(tqdm(chunks, desc="4c chunks", unit="chunk", mininterval=1)):
+        for number, chunk in enumerate(
+            tqdm(chunks, desc="4c chunks", unit="chunk", mininterval=1, disable=None)
+        ):
             if number in done:
                 continue
             shares = share_out(chunk, args.partitions)

@@ -92,7 +92,7 @@ def _select(spark: SparkSession, experiment: Experiment, stage: StageRun, chunks
     if len(done) == len(chunks):
         return
     task = _select_task(spark, experiment, root)
-    for number, sweeps in enumerate(tqdm(chunks, desc="3 sweeps", unit="chunk", mininterval=1)):
+    for number, sweeps in enumerate(tqdm(chunks, desc="3 sweeps", unit="chunk", mininterval=1, disable=None)):
         if number in done:
             continue
         results: list[Selected] = run_tasks(spark, [(number, sweep) for sweep in sweeps], task)

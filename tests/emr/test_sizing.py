@@ -17,13 +17,19 @@ from emr.definitions import (
 )
 from emr.sizing import (
     PYTHON_MIB_PER_CORE,
+    ExecutorSize,
     cluster_executors,
     executor_size,
     executor_vcpus,
-    executors_on,
     serverless_executor,
     yarn_memory_mib,
 )
+
+
+def executors_on(node: InstanceType, size: ExecutorSize) -> int:
+    """How many executors a node holds: YARN counts memory, and cores are not promised twice."""
+    return min(node.vcpus // size.cores, yarn_memory_mib(node.memory_gib) // size.container_mib)
+
 
 TYPES = read_prices()[1]
 
