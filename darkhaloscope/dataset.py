@@ -147,10 +147,14 @@ def commit_chunk(root: str, chunk: int, parts: Iterable[Part], facts: dict[str, 
 
 def committed_chunks(root: str) -> dict[int, dict[str, Any]]:
     """Return chunk number -> its manifest, for every committed chunk; empty where there is none."""
-    found = [key for key in _keys_in_chunks(root) if key.endswith("/" + MANIFEST_NAME)]
+    found = _manifest_keys(root)
     manifests = read_small([join(root, key) for key in found])
     numbers = [int(key.split("/")[0].removeprefix("chunk=")) for key in found]
     return {n: json.loads(m) for n, m in zip(numbers, manifests, strict=True)}
+
+
+def _manifest_keys(root: str) -> list[str]:
+    return [key for key in _keys_in_chunks(root) if key.endswith("/" + MANIFEST_NAME)]
 
 
 def _keys_in_chunks(root: str) -> list[str]:
@@ -162,8 +166,7 @@ def _keys_in_chunks(root: str) -> list[str]:
 
 def count_committed_chunks(root: str) -> int:
     """Return the number of committed chunks without reading their manifests: a running stage's progress."""
-    fs, path = filesystem(root)
-    return len(fs.glob(f"{path}/chunk=*/{MANIFEST_NAME}"))
+    return len(_manifest_keys(root))
 
 
 def committed_parts(root: str) -> list[Part]:

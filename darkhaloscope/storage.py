@@ -72,15 +72,17 @@ def retrying(url: str | Path, action: Callable[[], T]) -> T:
 
 
 def _server_errors() -> tuple[type[BaseException], ...]:
-    """Return the exceptions with which clients report a server that fails; a training host has no S3 client."""
-    import aiohttp
+    """Return the exceptions with which the clients that are installed report a server that fails."""
+    errors: list[type[BaseException]] = [OSError]
+    with suppress(ImportError):  # a training host has no web client
+        from aiohttp import ClientError as WebError
 
-    errors: tuple[type[BaseException], ...] = (OSError, aiohttp.ClientError)
-    try:
+        errors.append(WebError)
+    with suppress(ImportError):  # and no boto3: Arrow's own client raises OSError
         from botocore.exceptions import BotoCoreError, ClientError
-    except ImportError:
-        return errors
-    return (*errors, BotoCoreError, ClientError)
+
+        errors += [BotoCoreError, ClientError]
+    return tuple(errors)
 
 
 def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:

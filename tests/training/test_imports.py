@@ -52,3 +52,27 @@ def test_s3_is_read_without_s3fs(tmp_path, s3_bucket, workers):
     root = f"{s3_bucket}/gpu-host-{workers}"
     write_shards(f"{root}/split=train", [make_columns(40, 1)])
     assert read(tmp_path, root, workers) == "40"
+
+
+FAIL = """
+from darkhaloscope import storage
+
+storage.PAUSES_S = (0.0,)
+tries = []
+
+def fails():
+    tries.append(1)
+    raise OSError("the server is out of order")
+
+try:
+    storage.retrying("s3://bucket/key", fails)
+except storage.StorageError as error:
+    print(len(tries), error)
+"""
+
+
+def test_a_server_that_fails_is_tried_again_where_no_web_client_is_installed(tmp_path):
+    script = tmp_path / "fail.py"
+    script.write_text(BLOCKED + FAIL)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=300)
+    assert done.stdout.startswith("2 s3://bucket/key: the server failed 2 times"), done.stderr
