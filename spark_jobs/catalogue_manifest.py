@@ -25,8 +25,7 @@ from darkhaloscope.stage import StageRun, place
 from darkhaloscope.storage import join, read_bytes
 from darkhaloscope.survey.bricks import BrickTable, read_brick_table
 from darkhaloscope.survey.positions import Positions, mark_duplicates, read_positions
-from darkhaloscope.survey.splits import region_splits
-from darkhaloscope.survey.targets import good_bricks
+from darkhaloscope.survey.targets import brick_splits_of
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
 
 SECTIONS = ("seed", "variant", "experiment_id", "survey", "targets", "splits", "psf", "stamps")
@@ -63,10 +62,7 @@ def _hash(url: str) -> str:
 def _write(
     positions: Positions, bricks: BrickTable, experiment: Experiment, output: str, stage: StageRun
 ) -> None:
-    of_brick = None
-    if experiment.splits.method == "region":
-        names = bricks.columns["brickname"][good_bricks(bricks, experiment.targets)]
-        of_brick = region_splits(names, experiment.splits, experiment.seed)
+    of_brick = brick_splits_of(bricks, experiment.targets, experiment.splits, experiment.seed)
     host, left_out = place_on_sky(positions, bricks, experiment.splits, experiment.seed, of_brick)
     write_failures(output, _failures(positions, left_out))
     faulty = int(np.count_nonzero([f and not f.startswith("duplicate") for f in positions.fault]))

@@ -36,14 +36,14 @@ from darkhaloscope.records import TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
 from darkhaloscope.storage import filesystem, join, resolve
-from darkhaloscope.survey.bricks import BrickTable, read_brick_table
+from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.catalogue import Catalogue, read_chunks
 from darkhaloscope.survey.duplicates import box, inside, keep_unique, touch
 from darkhaloscope.survey.errors import CatalogueError, TransferFailed
 from darkhaloscope.survey.photoz import join_table, open_table, with_companion
-from darkhaloscope.survey.splits import NAMES, region_splits
+from darkhaloscope.survey.splits import NAMES
 from darkhaloscope.survey.sweeps import Sweep, in_chunks, list_sweeps
-from darkhaloscope.survey.targets import good_bricks, select_targets
+from darkhaloscope.survey.targets import brick_splits_of, select_targets
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
 from spark_jobs.session import read_committed, run_tasks
 
@@ -115,7 +115,9 @@ def _select_task(spark: SparkSession, experiment: Experiment, root: str) -> Any:
     table = resolve(survey.source, survey.redshifts) if survey.redshifts.endswith(".parquet") else ""
     if table:
         open_table(table)  # a wrong one is found here, not sweep by sweep
-    shared = spark.sparkContext.broadcast((bricks, _brick_splits(bricks, experiment)))
+    shared = spark.sparkContext.broadcast(
+        (bricks, brick_splits_of(bricks, experiment.targets, experiment.splits, experiment.seed))
+    )
 
     def select(index: int, attempt: int, task: tuple[int, Sweep]) -> Selected:
         chunk, sweep = task
@@ -135,13 +137,6 @@ def _select_task(spark: SparkSession, experiment: Experiment, root: str) -> Any:
         return Selected(part, _box(batches), dict(cuts))
 
     return select
-
-
-def _brick_splits(bricks: BrickTable, experiment: Experiment) -> dict[str, str] | None:
-    if experiment.splits.method != "region":
-        return None
-    names = bricks.columns["brickname"][good_bricks(bricks, experiment.targets)]
-    return region_splits(names, experiment.splits, experiment.seed)
 
 
 def _pieces(sweep: Sweep) -> Iterable[Catalogue]:

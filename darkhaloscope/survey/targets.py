@@ -15,7 +15,7 @@ from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.extinction import extinction
 from darkhaloscope.survey.photometry import magnitude
 from darkhaloscope.survey.redshifts import host_redshifts
-from darkhaloscope.survey.splits import GUARD, assign_splits, sky_cell
+from darkhaloscope.survey.splits import GUARD, assign_splits, region_splits, sky_cell
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,13 @@ def good_bricks(bricks: BrickTable, cuts: Targets) -> np.ndarray:
     return kept
 
 
+def brick_splits_of(bricks: BrickTable, targets: Targets, splits: Splits, seed: int) -> dict[str, str] | None:
+    """Return brick -> split of the good bricks where the sky is divided by regions; None where it is by cells."""
+    if splits.method != "region":
+        return None
+    return region_splits(bricks.columns["brickname"][good_bricks(bricks, targets)], splits, seed)
+
+
 def _presence_columns() -> list[str]:
     return [f"{kind}_{band}" for kind in ("psfsize", "nexp") for band in BANDS]
 
@@ -112,7 +119,7 @@ def select_targets(
         seed: of the division.
         bricks: the release's survey-bricks table; needed for catalogues without PSFSIZE (DR8), whose PSF
             sizes and depths then come from it (psf_source = "brick_table").
-        brick_splits: brick -> split, needed when `splits.method` is "region" (`splits.region_splits`);
+        brick_splits: brick -> split, needed when `splits.method` is "region" (`brick_splits_of`);
             galaxies of other bricks are left out.
 
     Raises:
@@ -120,7 +127,7 @@ def select_targets(
         ValueError: method "region" without `brick_splits`.
     """
     if splits.method == "region" and brick_splits is None:
-        raise ValueError('splits.method is "region": give brick_splits, made by splits.region_splits')
+        raise ValueError('splits.method is "region": give brick_splits, made by brick_splits_of')
     rows = _Rows(catalogue, bricks)
     counts = {"rows": len(catalogue)}
     for cut in (_on_the_sky, _primary, _galaxy, _measured, _exposed, _good_quality, _red):
