@@ -137,9 +137,9 @@ def server(s3_bucket, s3_server):
 
 @pytest.fixture
 def far(server, s3_bucket):
-    """(proxy, URL of an empty place behind it)."""
+    """(proxy, URL of an empty place behind it); no fault outlives its test."""
+    yield server, join(s3_bucket, uuid.uuid4().hex)
     server.faults.clear()
-    return server, join(s3_bucket, uuid.uuid4().hex)
 
 
 def is_get(method: str, path: str) -> bool:
