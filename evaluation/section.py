@@ -1,0 +1,84 @@
+"""What a check of a model hands to the report: tables and pictures under a title, beside its own figures.
+
+`<run>/evaluation/<name>.json` is one section. A check (gates, anchors, selection function, probe) writes its own with
+`write`; the report shows every section it finds with `read_all` and knows none of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from darkhaloscope.stage import code_version
+from darkhaloscope.storage import filesystem, join, read_bytes, replace_file
+
+FORMAT = "dark-halo-scope section 1"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells, text or numbers; a number that is not known is None."""
+
+    title: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An SVG or PNG file beside the section's JSON."""
+
+    title: str
+    file: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report.
+
+    Attributes:
+        title: heading.
+        lead: what was asked and what came out, in a sentence or two.
+        verdict: "pass", "fail", or "" where there is none to give.
+        tables: shown in order.
+        pictures: shown in order, after the tables.
+        made_from: hashes of what it was measured on, by name.
+        figures: the check's own results, for programs.
+    """
+
+    title: str
+    lead: str
+    made_from: dict[str, str]
+    verdict: str = ""
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def write(folder: str, name: str, section: Section) -> str:
+    """Write `<folder>/<name>.json`, whole or not at all; return its URL.
+
+    Raises:
+        ValueError: a figure is NaN or infinite: JSON has no word for it, write None.
+        StorageError: the place cannot be written.
+    """
+    content = {"format": FORMAT, "code_version": code_version(), **asdict(section)}
+    url = join(folder, f"{name}.json")
+    replace_file(url, json.dumps(content, indent=1, allow_nan=False).encode())
+    return url
+
+
+def read_all(folder: str) -> dict[str, dict[str, Any]]:
+    """Return the sections in a folder, by name; files of another format are not sections."""
+    fs, path = filesystem(folder)
+    found = {}
+    for file in sorted(fs.glob(f"{path}/*.json")):
+        name = file.rsplit("/", 1)[-1]
+        content = json.loads(read_bytes(join(folder, name)))
+        if isinstance(content, dict) and content.get("format") == FORMAT:
+            found[name.removesuffix(".json")] = content
+    return found
