@@ -43,16 +43,17 @@ def measure_arc(arc: np.ndarray, invvar: np.ndarray, bad: np.ndarray, correlatio
         share of the r flux on bad pixels or pixels without data, NaN where there is no flux.
     """
     light = arc.astype(np.float64)
-    weight = np.where(bad, 0.0, invvar)
-    snr = np.sqrt((light**2 * weight).sum((1, 2))) / correlation
+    good = (invvar > 0) & ~bad
+    in_sigmas = light * np.sqrt(np.where(good, invvar, 0.0))
+    snr = np.sqrt(np.einsum("bij,bij->b", in_sigmas, in_sigmas)) / correlation
     total = light[REFERENCE].sum()
-    good = light[REFERENCE][weight[REFERENCE] > 0].sum()
+    seen = light[REFERENCE][good[REFERENCE]].sum()
     return ArcMeasurement(
         snr=snr,
         snr_total=float(np.sqrt((snr**2).sum())),
-        snr_max_pixel=float((light * np.sqrt(weight)).max()),
+        snr_max_pixel=float(in_sigmas.max()),
         flux=light.sum((1, 2)),
-        masked_fraction=float(1.0 - good / total) if total > 0 else float("nan"),
+        masked_fraction=float(1.0 - seen / total) if total > 0 else float("nan"),
     )
 
 

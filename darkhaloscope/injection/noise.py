@@ -29,6 +29,7 @@ SKY_MAGNITUDE = {"g": 22.04, "r": 20.91, "z": 18.46}
 SECTION = 100  # pixels; one of the survey's tiles: sections start at multiples of 100
 SECTION_STARTS = tuple(range(200, 3600, 600))
 BRIGHT_SIGMA = 5.0
+NEGLIGIBLE = 1e-4  # of a pixel's variance; photon noise below a hundredth of the noise that is there is not drawn
 MIN_BRIGHT_PIXELS = 200
 MIN_REACH_SIGMA = 12.0
 N_BINS = 10
@@ -143,25 +144,27 @@ def stamp_gain(gains: np.ndarray, invvar: np.ndarray) -> np.ndarray:
     )
 
 
-def photon_noise(arc: np.ndarray, gain: np.ndarray, task_id: str) -> np.ndarray:
+def photon_noise(arc: np.ndarray, gain: np.ndarray, invvar: np.ndarray, task_id: str) -> np.ndarray:
     """Draw the photon noise of an arc: mean 0, variance arc / gain, in nmgy/pixel; 0 where there is no light.
 
     Normal deviates: a coadd pixel averages exposures and resampled neighbours, so its light is no whole
-    number of electrons; where arcs have few electrons their noise is a hundredth of the sky's.
+    number of electrons; where arcs have few electrons their noise is a hundredth of the sky's. Where its variance is
+    below `NEGLIGIBLE` of the pixel's own, as in the wings of an arc, none is drawn.
 
     Args:
         arc: (band, y, x) nmgy/pixel.
         gain: (band,) electrons per nmgy.
+        invvar: (band, y, x) nmgy^-2, before the arc; pixels with 0 have no data, and all light counts there.
         task_id: key of the draws; a pixel's is the one of its number in the stamp, whatever else is lit.
 
     Returns:
         The shape of `arc`, float64.
     """
-    variance = (np.maximum(arc, 0.0) / gain[:, None, None]).ravel()
-    lit = np.flatnonzero(variance)
-    noise = np.zeros(variance.size)
-    noise[lit] = np.sqrt(variance[lit]) * normals_at(task_id, NOISE_STREAM, lit)
-    return noise.reshape(arc.shape)
+    variance = np.maximum(arc, 0.0) / gain[:, None, None]
+    lit = np.flatnonzero((variance > 0) & (variance * invvar >= np.where(invvar > 0, NEGLIGIBLE, 0)))
+    noise = np.zeros(variance.shape)
+    noise.ravel()[lit] = np.sqrt(variance.ravel()[lit]) * normals_at(task_id, NOISE_STREAM, lit)
+    return noise
 
 
 def with_photon_noise(invvar: np.ndarray, arc: np.ndarray, gain: np.ndarray) -> np.ndarray:

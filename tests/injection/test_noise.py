@@ -12,6 +12,8 @@ from darkhaloscope.injection.noise import (
 )
 from darkhaloscope.survey.coadds import BrickReader
 
+INVVAR = np.full((3, 64, 64), 1e5)
+
 
 def test_the_gain_is_recovered_from_a_bricks_inverse_variance():
     np.testing.assert_allclose(brick_gain(FakeBrick(), 0), GAIN, rtol=0.1)
@@ -67,19 +69,27 @@ def test_a_fit_needs_a_rising_variance_and_enough_bright_pixels():
 def test_photon_noise_has_the_variance_of_the_light_and_none_where_it_is_dark():
     arc = np.zeros((3, 64, 64), np.float32)
     arc[:, 10:50] = np.array([0.01, 0.02, 0.05])[:, None, None]
-    noise = photon_noise(arc, GAIN, "5" * 32)
+    noise = photon_noise(arc, GAIN, INVVAR, "5" * 32)
     assert not noise[arc == 0].any()
     variance = noise[:, 10:50].var((1, 2)) / (np.array([0.01, 0.02, 0.05]) / GAIN)
     np.testing.assert_allclose(variance, 1, atol=4 * np.sqrt(2 / 2560))
     assert abs(noise[:, 10:50].mean((1, 2)) / noise[:, 10:50].std((1, 2)) * np.sqrt(2560)).max() < 4
-    assert (photon_noise(arc, GAIN, "5" * 32) == noise).all()
-    assert (photon_noise(arc, GAIN, "6" * 32) != noise)[arc > 0].all()
+    assert (photon_noise(arc, GAIN, INVVAR, "5" * 32) == noise).all()
+    assert (photon_noise(arc, GAIN, INVVAR, "6" * 32) != noise)[arc > 0].all()
     assert np.corrcoef(noise[0, 10:50].ravel(), noise[1, 10:50].ravel())[0, 1] < 0.1
+
+
+def test_noise_far_below_the_pixels_own_is_not_drawn():
+    arc = np.geomspace(1e-9, 1, 3 * 64 * 64).reshape(3, 64, 64)
+    drawn = photon_noise(arc, GAIN, INVVAR, "5" * 32) != 0
+    assert np.array_equal(drawn, arc / GAIN[:, None, None] * INVVAR >= 1e-4)
+    assert 0.3 < drawn.mean() < 0.7
+    assert (photon_noise(arc, GAIN, np.zeros(arc.shape), "5" * 32) != 0).all()
 
 
 def test_more_gain_is_less_noise_down_to_none():
     arc = np.full((3, 8, 8), 0.01)
-    loud, quiet = (photon_noise(arc, np.full(3, g), "5" * 32) for g in (1e2, 1e14))
+    loud, quiet = (photon_noise(arc, np.full(3, g), np.zeros(arc.shape), "5" * 32) for g in (1e2, 1e14))
     np.testing.assert_allclose(loud, quiet * 1e6)
     assert abs(quiet).max() < 1e-5 * arc.max()
 
@@ -104,5 +114,5 @@ def test_the_gain_of_the_real_dr9_brick_is_that_of_its_photons(real_data):
 def test_the_noise_of_a_pixel_is_the_same_whatever_else_is_lit():
     arc = np.random.default_rng(0).uniform(0, 1, (3, 64, 64))
     few = np.where(arc < 0.01, arc, 0.0)
-    whole, some = (photon_noise(light, GAIN, "0" * 31 + "7") for light in (arc, few))
+    whole, some = (photon_noise(light, GAIN, np.zeros(arc.shape), "0" * 31 + "7") for light in (arc, few))
     assert np.array_equal(some, np.where(few > 0, whole, 0.0)) and np.count_nonzero(some) > 50
