@@ -109,6 +109,20 @@ def test_a_job_run_is_asked_for_exactly_so(command, local_aws, sent, rebuild):
         golden(name, request, rebuild)
 
 
+def test_a_key_encrypts_uploads_and_logs(command, site, local_aws, sent):
+    key = "arn:aws:kms:us-east-1:111122223333:key/1234abcd"
+    nothing_there_yet = site.read_text().replace('/emr"', '/emr-encrypted"')
+    site.write_text(f'{nothing_there_yet}kms_key = "{key}"\n')
+    assert submit.main([*command, "--detach"]) == 0
+    assert one(sent, "RunJobFlow")["LogEncryptionKmsKeyId"] == key
+    uploads = [params for name, params in sent if name in ("PutObject", "CreateMultipartUpload")]
+    assert uploads
+    assert all((p["ServerSideEncryption"], p["SSEKMSKeyId"]) == ("aws:kms", key) for p in uploads)
+    assert submit.main([*command, "--serverless", "--detach"]) == 0
+    monitoring = one(sent, "StartJobRun")["configurationOverrides"]["monitoringConfiguration"]
+    assert monitoring["s3MonitoringConfiguration"]["encryptionKeyArn"] == key
+
+
 @pytest.mark.parametrize("where", [[], ["--serverless"]])
 def test_a_dry_run_prints_what_would_be_sent_and_calls_nothing(command, local_aws, sent, capsys, where):
     assert submit.main([*command, *where, "--dry-run", *ODD]) == 0
