@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr
 
+from darkhaloscope.simulated import reference
 from darkhaloscope.survey.extinction import COEFFICIENTS
-from local_spark import reference
 
 BANDS = ("g", "r", "z", "w1")
 Objects = dict[str, np.ndarray]

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
+from darkhaloscope.simulated import observing, populations
+from darkhaloscope.simulated.catalogue import Observed, in_primary
+from darkhaloscope.simulated.noise import correlated_noise
+from darkhaloscope.simulated.observing import BANDS, Conditions, draw_conditions
+from darkhaloscope.simulated.painter import paint_objects
+from darkhaloscope.simulated.populations import Objects
+from darkhaloscope.simulated.sky_plan import (
+    BrickPlan,
+    SkyConfig,
+    brick_area_deg2,
+    brick_wcs,
+    bricks_touched,
+    generator,
+)
 from darkhaloscope.survey.bricks import brick_bounds, parse_names
 from darkhaloscope.survey.maskbits import BITS
 from darkhaloscope.survey.wcs import TanWcs
-from local_spark import observing, populations
-from local_spark.catalogue import Observed, in_primary
-from local_spark.noise import correlated_noise
-from local_spark.observing import BANDS, Conditions, draw_conditions
-from local_spark.painter import paint_objects
-from local_spark.populations import Objects
-from local_spark.sky_plan import BrickPlan, SkyConfig, brick_area_deg2, brick_wcs, bricks_touched, generator
 
 EDGE_AT = 0.62  # of the edge brick's width is covered
 SATELLITE_SHARE = 0.15  # of the galaxies with g-r above 0.9 lie around an LRG
