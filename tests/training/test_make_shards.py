@@ -18,7 +18,7 @@ from darkhaloscope.schema import check_schema, refuse_unknown
 from darkhaloscope.stage import OutputRefused
 from training.make_shards import fields_of, main, make_shards, stamps_of
 
-HOSTS = {"train": 60, "val": 40}
+HOSTS = {"train": 20, "val": 12}
 SMALL = dataclasses.replace(PLAN, cells=2)
 
 
