@@ -32,6 +32,12 @@ local-cluster: setup ## a Spark master and two workers on this machine, until Ct
 generations: setup ## make and train all six generations small, one result card each (plumbing only)
 	$(ENV) python -m local_spark.generations
 
+study: setup ## one thing at a time from generation 2, small and unresolved (12 minutes on two cores)
+	$(ENV) python -m evaluation.study --size small --out study-out --page docs/study.md
+
+study-gpu: ## the same at full size, on a GPU host (bootstrap/gpu_host.sh)
+	. .venv-gpu/bin/activate && python -m evaluation.study --size gpu --out study-gpu-out --page docs/study-gpu.md
+
 test: setup ## unit, oracle and fault tests (no GPU, no network)
 	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
@@ -57,6 +63,6 @@ bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 	$(ENV) for b in $(filter-out benchmarks/record.py benchmarks/peers.py,$(wildcard benchmarks/*.py)); do python $$b || exit 1; done
 
 clean: ## remove what runs and tests left (not .venv)
-	rm -rf smoke-out smoke-real-out gallery-out generations-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf smoke-out smoke-real-out gallery-out generations-out study-out study-gpu-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)

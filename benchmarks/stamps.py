@@ -44,11 +44,11 @@ from darkhaloscope.injection.layout import lay_out_injections  # noqa: E402
 from darkhaloscope.injection.task import BrickRows, StampTask, stamps_of_bricks  # noqa: E402
 from darkhaloscope.records import BANDS, MANIFEST, STAMP_SIZE  # noqa: E402
 from darkhaloscope.schema import to_batch  # noqa: E402
+from darkhaloscope.simulated.sky_plan import PLAN, SkyConfig  # noqa: E402
 from darkhaloscope.survey.bricks import brick_centre, parse_names  # noqa: E402
 from darkhaloscope.survey.coadds import BrickReader, brick_files, file_path  # noqa: E402
 from darkhaloscope.survey.wcs import TanWcs  # noqa: E402
 from local_spark.mini_sky import paint_sky  # noqa: E402
-from local_spark.sky_plan import PLAN, SkyConfig  # noqa: E402
 
 PER_BRICK = 50
 WRITTEN = {"float16_zstd": ("float16", "zstd"), "gzip_float32": ("float32", "gzip")}

@@ -63,6 +63,9 @@ HOST = (
     *per_band("mag", "AB mag", "magnitude of the host as observed (not dereddened)"),
     *per_band("psfsize", "arcsec", "survey PSF size (2.3548 sqrt(Neff/4pi); not a half-maximum FWHM)"),
     *per_band("psfdepth", "AB mag", "5-sigma point-source depth"),
+    Column("shape_e1", _F32, "", "ellipticity component 1 of the catalogue's model", nullable=True),
+    Column("shape_e2", _F32, "", "ellipticity component 2 of the catalogue's model", nullable=True),
+    Column("z_host", _F32, "", "redshift of the galaxy", nullable=True),
 )
 
 TARGETS = Schema(
@@ -74,10 +77,7 @@ TARGETS = Schema(
         *per_band("mag_dered", "AB mag", "magnitude corrected for Galactic extinction"),
         Column("mag_dered_w1", _F32, "AB mag", "W1 magnitude corrected for Galactic extinction"),
         Column("shape_r", _F32, "arcsec", "half-light radius of the catalogue's model", nullable=True),
-        Column("shape_e1", _F32, "", "ellipticity component 1 of the catalogue's model", nullable=True),
-        Column("shape_e2", _F32, "", "ellipticity component 2 of the catalogue's model", nullable=True),
         Column("psf_source", _STR, "", "where psfsize and psfdepth came from: catalogue or brick_table"),
-        Column("z_host", _F32, "", "redshift of the galaxy"),
         Column(
             "z_host_source",
             _STR,

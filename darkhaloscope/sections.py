@@ -201,6 +201,7 @@ class Training:
     mimic_weight: float = 1.0
     hard_neg_path: str = ""  # list of mined negatives (python -m evaluation.mine)
     hard_neg_weight: float = 1.0
+    live_injection: bool = False  # arcs are drawn onto bare stamps in training, others in every epoch
     negatives_per_positive: float = 0.0  # 0: as the weights give it; else the class in surplus is thinned
     selection_metric: Literal["tpr@lowfpr", "tpr@fpr1e-4", "tpr@fpr1e-3", "tpr@fpr1e-2", "auroc", "loss"] = (
         "tpr@lowfpr"

@@ -13,6 +13,7 @@ is already there is not painted again. About 40 MB a brick, and half a minute in
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import multiprocessing
 import os
@@ -21,21 +22,37 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, fields
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from local_spark.brick import observe
-from local_spark.catalogue import brick_row, measure, sweep_name
+from darkhaloscope import simulated
+from darkhaloscope.simulated import reference
+from darkhaloscope.simulated.brick import observe
+from darkhaloscope.simulated.catalogue import brick_row, measure, sweep_name
+from darkhaloscope.simulated.observing import BANDS
+from darkhaloscope.simulated.populations import concatenate
+from darkhaloscope.simulated.sky_plan import BrickPlan, SkyConfig, generator
 from local_spark.fits_layout import STEPS_PER_SIGMA, write_plane, write_table
-from local_spark.observing import BANDS
-from local_spark.populations import concatenate
-from local_spark.sky_plan import BrickPlan, SkyConfig, config_hash, generator
 
 STATE = "_sky_config.json"
 BRICK_TABLE = "survey-bricks-dr10-south.fits.gz"
+
+
+def config_hash(config: SkyConfig) -> str:
+    """Digest of the config, of the painting code and of its reference tables."""
+    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
+    painting, tables = resources.files(simulated), resources.files(reference)
+    files = [painting / f"{n}.py" for n in
+             ("brick", "catalogue", "noise", "observing", "painter", "populations", "sky_plan")]  # fmt: skip
+    files += [tables / n for n in ("conditions.json", "galaxy_counts.csv", "lrg_sample.json")]
+    files += [Path(__file__), Path(__file__).with_name("fits_layout.py")]
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def paint_brick(

@@ -24,6 +24,7 @@ class Batch(NamedTuple):
     sky_sigma: torch.Tensor  # (n, band) float32, nmgy/pixel; (n, 0) where the preprocessing does not need it
     meta: torch.Tensor  # (n, column) float32: raw values of the metadata columns
     task_id: torch.Tensor  # (n, 16) uint8: the digest
+    extra: torch.Tensor  # (n, column) float64, NaN for null: what else was asked for; (n, 0) where nothing
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on `device`."""
@@ -39,13 +40,16 @@ def batch_columns(preprocessing: Preprocessing) -> list[str]:
     return ["task_id", "label", "stamp", *preprocessing.columns]
 
 
-def make_batch(table: pa.Table | pa.RecordBatch, preprocessing: Preprocessing, where: str) -> Batch:
+def make_batch(
+    table: pa.Table | pa.RecordBatch, preprocessing: Preprocessing, where: str, extra: Sequence[str] = ()
+) -> Batch:
     """Turn rows that have a stamp into a batch: what training, validation and scoring all go through.
 
     Args:
         table: rows with at least `batch_columns`; its metadata says how stamps are laid out.
         preprocessing: of the network that the batch is for.
         where: file (and row group) for messages.
+        extra: further columns of numbers.
 
     Raises:
         SchemaError: a column is missing or of another type, or the file does not say how stamps are laid out.
@@ -56,7 +60,7 @@ def make_batch(table: pa.Table | pa.RecordBatch, preprocessing: Preprocessing, w
         table = pa.Table.from_batches([table])
     layout = layout_of(table.schema, where)
     check_stamps(preprocessing, layout.shape, BANDS, where)
-    check_schema(STAMPS, table.schema, where, batch_columns(preprocessing))
+    check_schema(STAMPS, table.schema, where, list(dict.fromkeys([*batch_columns(preprocessing), *extra])))
     task_id = _task_ids(table, where)
     stamps = _cells(table, "stamp", layout.cell_bytes, layout.dtype, where).reshape(-1, *layout.shape)
     _check_finite(stamps.numpy(), task_id, where)
@@ -67,6 +71,11 @@ def make_batch(table: pa.Table | pa.RecordBatch, preprocessing: Preprocessing, w
         _numbers(table, sky, where),
         _numbers(table, list(preprocessing.meta_cols), where),
         task_id,
+        torch.from_numpy(
+            np.stack([table.column(n).to_numpy().astype(np.float64) for n in extra], axis=1)
+            if extra
+            else np.empty((table.num_rows, 0))
+        ),
     )
 
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,7 @@ from darkhaloscope.records import BANDS, SAMPLES
 from darkhaloscope.storage import is_local
 from training import order
 from training.batch import Batch, Pool, batch_columns, concatenate, make_batch
+from training.live import HOST_COLUMNS, LiveBatch, LiveInjection
 from training.mixture import Mixture, Visits, plan_visits, showings
 from training.preprocess import Preprocessing, check_stamps
 from training.selection import POSITIVE, DataError
@@ -42,7 +44,7 @@ class World:
     ranks: int = 1
 
 
-class StampStream(IterableDataset[Batch]):
+class StampStream(IterableDataset[Batch | LiveBatch]):
     """Batches of one split, epoch after epoch, for `DataLoader(batch_size=None)`; see `make_loader`."""
 
     def __init__(
@@ -58,6 +60,7 @@ class StampStream(IterableDataset[Batch]):
         world: World = World(),
         mixture: Mixture | None = None,
         pool_rows: int | None = None,
+        live: LiveInjection | None = None,
     ) -> None:
         """Plan a stream.
 
@@ -73,6 +76,7 @@ class StampStream(IterableDataset[Batch]):
             world: ranks.
             mixture: how often an epoch shows what; None: every row once.
             pool_rows: rows that are mixed with each other; None: 64 MiB of stamps.
+            live: what plans the arcs of bare stamps; the stream then gives a `LiveBatch` for each batch.
 
         Raises:
             DataError: fewer row groups (or rows to show) than lanes, a batch size below 2, or a mixture that
@@ -83,6 +87,7 @@ class StampStream(IterableDataset[Batch]):
         self.shards, self.preprocessing, self.batch_size = shards, preprocessing, batch_size
         self.seed, self.shuffle, self.epochs, self.position = seed, shuffle, epochs, position
         self.workers, self.world = max(workers, 1), world
+        self.live, self.extra = live, HOST_COLUMNS if live else ()
         self.pool_rows = pool_rows or max(_POOL_BYTES // shards.layout.cell_bytes, 1)
         self.lanes = self.world.ranks * self.workers
         self.shown = showings(mixture, shards.kind_rows, shards.root) if mixture else shards.kind_rows
@@ -115,7 +120,7 @@ class StampStream(IterableDataset[Batch]):
             "steps_per_epoch": self.steps_per_epoch,
         }
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | LiveBatch]:
         info = get_worker_info()
         if (info.num_workers if info else 1) != self.workers:
             raise DataError(f"planned for {self.workers} workers, run by {info.num_workers if info else 0}")
@@ -125,7 +130,8 @@ class StampStream(IterableDataset[Batch]):
         most = min(self.pool_rows + int(self.shards.rows.max()), int(self.shown.sum()))
         pool = Pool(most, shared=info is not None)
         for epoch in range(*self.epochs):
-            yield from self._lane(epoch, self.world.rank * self.workers + worker, skip, pool)
+            batches = self._lane(epoch, self.world.rank * self.workers + worker, skip, pool)
+            yield from batches if self.live is None else (self.live.plan(b, epoch) for b in batches)
             skip = 0
 
     def _lane(self, epoch: int, lane: int, skip: int, pool: Pool) -> Iterator[Batch]:
@@ -141,7 +147,9 @@ class StampStream(IterableDataset[Batch]):
         for number, part in enumerate(order.pools(lengths, visits.order[segments[:, 0], 0], self.pool_rows)):
             last = first + int(lengths[part].sum())
             if last > edges[batch]:  # else resumed beyond it: nothing to read
-                pool.fill(last - first, (b for s in segments[part].tolist() for b in self._read(visits, *s)))
+                pool.fill(
+                    last - first, (b for s in segments[part].tolist() for b in self._read(visits, epoch, *s))
+                )
                 mixed = np.arange(last - first)
                 if self.shuffle:
                     mixed = order.pool_order(last - first, self.seed, epoch, lane, number)
@@ -154,23 +162,27 @@ class StampStream(IterableDataset[Batch]):
                     batch, held = batch + 1, []
             first = last
 
-    def _read(self, visits: Visits, visit: int, start: int, stop: int) -> Iterator[Batch]:
+    def _read(self, visits: Visits, epoch: int, visit: int, start: int, stop: int) -> Iterator[Batch]:
         """Read the rows start to stop of those that a visit shows, in pieces that fit a processor's cache."""
         shards, index = self.shards, int(visits.order[visit, 0])
         url, group = shards.files[shards.file[index]], int(shards.group[index])
         where = f"{url} row group {group}"
-        wanted = shards.row[shards.first[index] + visits.rows(visit)[start:stop]]
+        rows = shards.first[index] + visits.rows(visit)[start:stop]
+        wanted, kind = shards.row[rows], shards.kind[rows]
         size, before = max(_PIECE_BYTES // shards.layout.cell_bytes, 1), 0
         try:
-            part, columns = _open(url, os.getpid()), batch_columns(self.preprocessing)
+            part = _open(url, os.getpid())
+            columns = list(dict.fromkeys([*batch_columns(self.preprocessing), *self.extra]))
             for piece in part.iter_batches(size, row_groups=[group], columns=columns, use_threads=False):
-                own = wanted[slice(*np.searchsorted(wanted, (before, before + piece.num_rows)))] - before
+                here = slice(*np.searchsorted(wanted, (before, before + piece.num_rows)))
+                own = wanted[here] - before
                 before += piece.num_rows
                 if len(own) < piece.num_rows:
                     piece = piece.take(pa.array(own))
                 if len(own):
                     piece = piece.replace_schema_metadata(part.schema_arrow.metadata)
-                    yield make_batch(piece, self.preprocessing, where)
+                    batch = make_batch(piece, self.preprocessing, where, self.extra)
+                    yield batch if self.live is None else self.live.classed(batch, kind[here], epoch)
         except (OSError, pa.ArrowException) as error:
             raise DataError(f"{where}: damaged: {error}; remake the chunk it is in") from error
         if wanted[-1] >= before:
@@ -183,7 +195,7 @@ def _open(url: str, process: int) -> pq.ParquetFile:
     return open_part(url)
 
 
-def make_loader(stream: StampStream, num_workers: int, pin_memory: bool = False) -> DataLoader[Batch]:
+def make_loader(stream: StampStream, num_workers: int, pin_memory: bool = False) -> DataLoader[Any]:
     """Return the DataLoader of a stream planned for `num_workers`."""
     return DataLoader(
         stream,

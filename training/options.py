@@ -152,6 +152,11 @@ def _add_data(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument("--hard_neg_weight", type=float, metavar="W", help="how often an epoch shows those")
     group.add_argument(
+        "--live_injection", "--live-injection", action=argparse.BooleanOptionalAction,
+        help="draw arcs on the device, others in every epoch, onto the bare stamps among the training rows; "
+        "validation rows stay as they are (python -m training.make_shards makes bare stamps of all hosts)",
+    )  # fmt: skip
+    group.add_argument(
         "--negatives_per_positive", type=float, metavar="X",
         help="thin the class in surplus until an epoch has this ratio, by turns over the epochs (0: do not)",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from darkhaloscope.sections import Training
 from training import checkpoint
 from training.data import StampStream, World
 from training.distributed import gathered
+from training.live import Painter
 from training.losses import Loss
 from training.models import Average, Finder, Size
 from training.preprocess import Preprocessing
@@ -67,6 +68,7 @@ class Run:
     scaler: torch.amp.GradScaler
     progress: Progress
     stream: StampStream
+    painter: Painter | None  # draws arcs onto bare stamps, with live injection
     log: RunLog
     cost: Size
     peak_flops: float  # FLOP/s of one rank's device

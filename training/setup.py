@@ -18,6 +18,7 @@ from training.checkpoint import CheckpointError
 from training.data import StampStream, World
 from training.distributed import own_device, shared
 from training.hard_negatives import read_hard_negatives
+from training.live import LiveInjection, Painter
 from training.losses import make_loss
 from training.mixture import mixture_of
 from training.models import Average, Finder, size
@@ -44,15 +45,16 @@ def set_up(
     config = experiment.training
     content = _earlier_run(out, resume, overwrite)
     target = own_device(device)
-    shards = _open(data, config)
+    shards = _open(data, experiment)
     if content:
         _check_same(content, experiment, shards, world, out)
     preprocessing = _preprocessing(config, shards["train"])
     progress = Progress(**content["progress"]) if content else Progress()
+    live = LiveInjection(experiment, preprocessing.size) if config.live_injection else None
     stream = StampStream(
         shards["train"], preprocessing, config.batch_size, experiment.seed,
         epochs=(progress.epoch, config.epochs), position=progress.position, workers=config.num_workers,
-        world=world, mixture=mixture_of(config),
+        world=world, mixture=mixture_of(config), live=live,
     )  # fmt: skip
     model, started_from = _finder(experiment, preprocessing, target, world, new=content is None)
     cost, (peak, peak_from) = size(model), peak_flops(target, config.precision)
@@ -74,19 +76,24 @@ def set_up(
         Average(model, config.ema_decay) if config.ema_decay else None,
         make_loss(config), _optimizer(model, config, target),
         torch.amp.GradScaler(target.type, enabled=config.precision == "fp16"),
-        progress, stream, log, cost, peak, content["metrics"] if content else {},
+        progress, stream, Painter(live, target) if live else None, log, cost, peak,
+        content["metrics"] if content else {},
     )  # fmt: skip
     if content:
         run.restore(content, out / "last.pt")
     return run
 
 
-def _open(data: str, config: Training) -> dict[str, Shards]:
-    """Return the rows of each split; mined negatives are a kind of their own in the training rows only."""
+def _open(data: str, experiment: Experiment) -> dict[str, Shards]:
+    """Return the rows of each split; mined negatives and live injection are for the training rows only."""
+    config = experiment.training
     hard = read_hard_negatives(config.hard_neg_path) if config.hard_neg_path else None
     return {
-        split: open_split(data, split, bounds_of(config), config.meta_cols, config.metrics_ok, listed)
-        for split, listed in (("train", hard), ("val", None))
+        split: open_split(data, split, bounds_of(config), config.meta_cols, config.metrics_ok, listed, live)
+        for split, listed, live in (
+            ("train", hard, experiment if config.live_injection else None),
+            ("val", None, None),
+        )
     }
 
 

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkhaloscope.dataset import committed_chunks, committed_files, content_hash, open_part
+from darkhaloscope.experiment import Experiment
 from darkhaloscope.packing import Layout, layout_of
 from darkhaloscope.records import SAMPLES, STAMPS
 from darkhaloscope.schema import check_schema
@@ -123,6 +124,7 @@ def open_split(
     meta_cols: Sequence[str] = (),
     metrics_ok: bool = False,
     hard_negatives: HardNegatives | None = None,
+    live: Experiment | None = None,
 ) -> Shards:
     """Open one split of one or several datasets.
 
@@ -134,6 +136,7 @@ def open_split(
         meta_cols: metadata columns to take mean and spread of.
         metrics_ok: see `Selection`.
         hard_negatives: mined negatives: rows on this list are of the kind hard_negative.
+        live: see `Selection`.
 
     Raises:
         DataError: no committed chunk; files that differ in layout; metadata that is null or NaN; rows whose
@@ -145,9 +148,9 @@ def open_split(
     for root in [data] if isinstance(data, str) else data:
         packed = join(root, f"split={split}")
         if committed_chunks(packed):
-            places.append((packed, Selection("", tuple(minimum), metrics_ok)))
+            places.append((packed, Selection("", tuple(minimum), metrics_ok, live)))
         elif committed_chunks(root):
-            places.append((root, Selection(split, tuple(minimum), metrics_ok)))
+            places.append((root, Selection(split, tuple(minimum), metrics_ok, live)))
         else:
             raise DataError(
                 f"{root}: neither {packed} nor the place itself holds a committed chunk; "
@@ -218,11 +221,19 @@ def _check_classes(shards: Shards) -> None:
     facts = shards.facts()
     if facts["positives"] and facts["negatives"]:
         return
+    advice = "relax the bounds or make more stamps"
+    if shards.selection.live:
+        advice += (
+            "; a host whose control is unpaired never gets an arc: make bare stamps of all hosts with "
+            "training/make_shards.py, or with injection.control_frac = 1, or pack paired controls"
+        )
+    elif not facts["positives"]:
+        advice += "; bare stamps, as training/make_shards.py makes, need --live_injection"
     raise DataError(
         f"{shards.root}: {facts['positives']} positives and {facts['negatives']} negatives with "
         f"{shards.selection} (of {shards.total_rows} rows; {facts['positives_before_bounds']} and "
         f"{facts['negatives_before_bounds']} before the bounds); "
-        "training and validation need both: relax the bounds or make more stamps"
+        f"training and validation need both: {advice}"
     )
 
 
@@ -239,7 +250,11 @@ def _scan(url: str, selection: Selection, meta_cols: Sequence[str], hard: HardNe
             raise DataError(f"{url}: damaged: {error}; remake the chunk it is in") from error
         meta = part.metadata
         sizes = np.array([meta.row_group(i).num_rows for i in range(meta.num_row_groups)], np.int64)
-    candidates, keep, kind = selection.candidates(table), selection.keeps(table), _kinds(table, url)
+    candidates, keep, kind = (
+        selection.candidates(table),
+        selection.keeps(table),
+        selection.classed(table, _kinds(table, url)),
+    )
     matches = None
     if hard:
         marked, matches = hard_negatives.match(hard, table, keep)

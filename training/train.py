@@ -33,6 +33,7 @@ from training.augment import draw_orientations, orient
 from training.checkpoint import CheckpointError
 from training.data import Batch, StampStream, make_loader
 from training.distributed import gathered, joined, largest, quietly
+from training.live import LiveBatch
 from training.metrics import summarise
 from training.options import experiment_of, parser
 from training.predict import autocast, predict
@@ -89,7 +90,7 @@ def train(
                 set_learning_rate(run)
                 with clock.waiting():
                     step = [next(batches) for _ in range(count)]
-                loss, norm = take_step(run, [turned(run, b.to(run.device), i) for i, b in enumerate(step)])
+                loss, norm = take_step(run, [turned(run, on_device(run, b), i) for i, b in enumerate(step)])
                 progress.step, progress.position = progress.step + 1, progress.position + count
                 meter.add(loss, norm, torch.cat([batch.task_id for batch in step]))
                 clock.rows += sum(len(batch.label) for batch in step)
@@ -126,6 +127,13 @@ def set_learning_rate(run: Run) -> None:
     steps_per_epoch = -(-run.stream.steps_per_epoch // run.config.accumulate)
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(run.progress.step, steps_per_epoch, run.config)
+
+
+def on_device(run: Run, batch: Batch | LiveBatch) -> Batch:
+    """Return the batch on the device, with its arcs drawn where injection is live."""
+    if run.painter is None:
+        return batch.to(run.device)
+    return run.painter.paint(batch)
 
 
 def turned(run: Run, batch: Batch, number: int) -> Batch:

@@ -21,7 +21,7 @@ from darkhaloscope.lensing.render import Rendered, render
 from darkhaloscope.lensing.scene import Scene
 from darkhaloscope.records import BANDS, NO_SOURCE, PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.schema import check_schema
-from darkhaloscope.sources.bank import Bank
+from darkhaloscope.sources.bank import Bank, SourceIndex
 from darkhaloscope.sources.draw import mirrored
 from darkhaloscope.sources.open import open_bank
 from darkhaloscope.survey.extinction import transmission
@@ -109,20 +109,38 @@ def _layers(
     if not pictured.any():
         return [(None, np.ones((len(source_id), len(BANDS))))]
     bank = open_bank(experiment.injection.source_bank) if bank is None else bank
-    used, where = np.unique(source_id[pictured], return_inverse=True)
-    stacked = bank.layers(used)
-    stamp = np.full(len(source_id), -1)
-    stamp[pictured] = where
-    # the size in the row is the galaxy's own; the image shows it as the telescope blurred it
-    scale = np.ones(len(source_id))
-    shown = bank.index.hlr_image_arcsec[source_id[pictured]]
-    scale[pictured] = bank.index.pixel_arcsec * columns["src_reff_arcsec"][pictured] / shown
+    used, where = np.unique(source_id, return_inverse=True)
+    used, where = used[used >= 0], where - int(used[0] < 0)
     host, replicate, config = (np.asarray(columns[n]) for n in ("host_id", "replicate", "config_id"))
     flip = mirrored(draw_ids(host, replicate, config, experiment))
+    return image_layers(columns, where, bank.layers(used), bank.index, flip)
+
+
+def image_layers(
+    columns: Mapping[str, np.ndarray],
+    stamp: np.ndarray,
+    stacked: list[tuple[np.ndarray, np.ndarray]],
+    index: SourceIndex,
+    flip: np.ndarray,
+) -> list[tuple[SourceImages | None, np.ndarray]]:
+    """Return the sources of rows as layers, with each layer's share of the flux per band, (n, band).
+
+    Args:
+        columns: source_id and src_reff_arcsec, (n,).
+        stamp: (n,) each row's place in the stacks, -1 for a Sersic source.
+        stacked: the bank's layers, see `Bank.layers`.
+        index: the bank's galaxies.
+        flip: (n,) whether a row's image is mirrored.
+    """
+    source_id, pictured = np.asarray(columns["source_id"], np.int64), stamp >= 0
+    # the size in the row is the galaxy's own; the image shows it as the telescope blurred it
+    scale = np.ones(len(stamp))
+    shown = index.hlr_image_arcsec[source_id[pictured]]
+    scale[pictured] = index.pixel_arcsec * columns["src_reff_arcsec"][pictured] / shown
     layers: list[tuple[SourceImages | None, np.ndarray]] = []
     for number, (stamps, share) in enumerate(stacked):
-        shares = np.full((len(source_id), len(BANDS)), float(number == 0))  # analytic rows: all in the first
-        shares[pictured] = share[where]
+        shares = np.full((len(stamp), len(BANDS)), float(number == 0))  # analytic rows: all in the first
+        shares[pictured] = share[stamp[pictured]]
         layers.append((SourceImages(stamps, stamp, scale, flip), shares))
     return layers
 

@@ -71,6 +71,7 @@ def place_on_sky(
         "sky_cell": cell,
         "region_split": split.astype(object),
         "ebv": b["ebv"],
+        **{n: pa.nulls(len(ra), pa.float32()) for n in ("shape_e1", "shape_e2", "z_host")},
     }
     for band in BANDS:
         columns |= {f"{kind}_{band}": b[f"{kind}_{band}"] for kind in ("psfsize", "psfdepth")}

@@ -61,9 +61,16 @@ def refuse_repeats(host_id: np.ndarray) -> None:
         )
 
 
-def is_control_host(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:
-    """Return (n,) bool: the hosts that are controls when controls are unpaired; see `control_host_fraction`."""
-    return _host_draws(host_id, experiment)[:, 0] < control_host_fraction(experiment)
+def is_control_host(host_id: np.ndarray, experiment: Experiment, fraction: float | None = None) -> np.ndarray:
+    """Return (n,) bool: the hosts that are controls when controls are unpaired.
+
+    Args:
+        host_id: (n,).
+        experiment: its seed decides.
+        fraction: of the hosts; None: `control_host_fraction`.
+    """
+    fraction = control_host_fraction(experiment) if fraction is None else fraction
+    return _host_draws(host_id, experiment)[:, 0] < fraction
 
 
 def control_row(host_id: np.ndarray, experiment: Experiment) -> np.ndarray:

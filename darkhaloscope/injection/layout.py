@@ -66,24 +66,54 @@ def lay_out_injections(
     host, replicate, config_id = _expand(host_id, experiment)
     ids = draw_ids(host_id[host], replicate, config_id, experiment)
     light: Columns = {n: np.asarray(targets.column(n).to_numpy(zero_copy_only=False))[host] for n in NEEDED}
-    if experiment.injection.prior == "natural":
-        config_id = np.full(len(ids), -1)
-        columns = _natural(ids, light, experiment)
-    else:
-        config_id = config_id if enumerated(experiment) else _draw_configuration(ids, experiment)
-        columns = _arcs(ids, config_id, experiment)
-    columns |= {"replicate": replicate, "config_id": config_id}
-    bank = ""
-    if experiment.injection.source == "image":
-        sources = open_bank(experiment.injection.source_bank).index if sources is None else sources
-        split = np.asarray(targets.column("region_split").to_numpy(zero_copy_only=False))[host]
-        columns |= _image_sources(ids, columns, split, sources)
-        bank = sources.digest
-    columns |= _magnitudes(ids, columns, light["mag_dered_r"], sources)
+    split = np.asarray(targets.column("region_split").to_numpy(zero_copy_only=False))[host]
+    image = experiment.injection.source == "image"
+    sources = open_bank(experiment.injection.source_bank).index if image and sources is None else sources
+    columns = draw_injections(
+        ids, light, split, experiment, sources, config_id if enumerated(experiment) else None
+    )
+    columns["replicate"] = replicate
+    bank = sources.digest if image and sources is not None else ""
     named, row = _with_controls(columns, host_id[host], experiment, bank)
     there = pa.array(host[row])
     taken = {n: targets.column(n).take(there) for n in HOST_NAMES}
     return to_batch(MANIFEST, {n: v[row] for n, v in columns.items()} | named | taken)
+
+
+def draw_injections(
+    ids: Keys,
+    light: Mapping[str, np.ndarray],
+    split: np.ndarray,
+    experiment: Experiment,
+    sources: SourceIndex | None,
+    config_id: np.ndarray | None = None,
+) -> Columns:
+    """Draw a lens and a source for each row by the experiment's prior: what a manifest, or an epoch, injects.
+
+    Args:
+        ids: n keys of the draws; rows of one key and host are equal.
+        light: `prior.NEEDED` columns of each row's host, (n,).
+        split: (n,) of each row's host: its source is a galaxy of the same split.
+        experiment: grid or natural prior, kind of source.
+        sources: galaxies of the source bank, for image sources.
+        config_id: (n,) configurations of the grid; None: each row draws its own.
+
+    Returns:
+        config_id, and the columns of records.INJECTION from source_id on, (n,).
+    """
+    if experiment.injection.prior == "natural":
+        config_id = np.full(len(ids), -1)
+        columns = _natural(ids, light, experiment)
+    else:
+        config_id = _draw_configuration(ids, experiment) if config_id is None else config_id
+        columns = _arcs(ids, config_id, experiment)
+    if experiment.injection.source == "image":
+        if sources is None:
+            raise ValueError("injection.source is 'image' and no source bank was given")
+        columns |= _image_sources(ids, columns, split, sources)
+    else:
+        sources = None
+    return columns | _magnitudes(ids, columns, light["mag_dered_r"], sources) | {"config_id": config_id}
 
 
 def _expand(host_id: np.ndarray, experiment: Experiment) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -120,7 +150,7 @@ def _arcs(ids: Keys, config_id: np.ndarray, experiment: Experiment) -> Columns:
     return columns | _analytic(len(ids), experiment)
 
 
-def _natural(ids: Keys, light: Columns, experiment: Experiment) -> Columns:
+def _natural(ids: Keys, light: Mapping[str, np.ndarray], experiment: Experiment) -> Columns:
     """Return lens and (analytic) source columns of the natural prior."""
     drawn = draw_prior(light, ids, experiment.prior)
     return _analytic(len(ids), experiment) | {name: drawn[name] for name in COLUMNS}

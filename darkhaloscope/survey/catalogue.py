@@ -71,12 +71,17 @@ def read_chunks(url: str, chunk_rows: int = PIECE_ROWS, scratch: str | None = No
                 check_fits(path)
             with open_rows(path) as table:
                 for start in range(0, max(table.rows, 1), chunk_rows):
-                    yield _catalogue(table.read([*REQUIRED, *OPTIONAL], start, start + chunk_rows), url)
+                    yield catalogue_of(table.read([*REQUIRED, *OPTIONAL], start, start + chunk_rows), url)
         except FitsBroken as error:
             raise CatalogueError(f"{url}: catalogue {error}; fetch it again") from error
 
 
-def _catalogue(columns: dict[str, np.ndarray], url: str) -> Catalogue:
+def catalogue_of(columns: dict[str, np.ndarray], url: str) -> Catalogue:
+    """Return columns of a file, lower-case names, as a catalogue; depths become magnitudes.
+
+    Raises:
+        CatalogueError: required columns are missing; all are named.
+    """
     if missing := [name.upper() for name in REQUIRED if name not in columns]:
         raise CatalogueError(
             f"{url}: no columns {', '.join(missing)}; expected a Tractor or sweep catalogue of DR8 or later"

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import fitsio
 import numpy as np
 from fsspec.callbacks import Callback
 
@@ -190,6 +189,8 @@ def read_fits_columns(path: str, wanted: Sequence[str]) -> dict[str, np.ndarray]
     Raises:
         FitsBroken: not a FITS file, or no table in it.
     """
+    import fitsio  # here: a GPU host, which reads no FITS, has none
+
     try:
         with fitsio.FITS(path) as fits:
             hdu = next((hdu for hdu in fits if isinstance(hdu, fitsio.hdu.TableHDU)), None)

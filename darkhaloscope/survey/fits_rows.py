@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
-from astropy.io import fits
 
 from darkhaloscope.survey.errors import FitsBroken
 
@@ -61,6 +60,8 @@ def open_rows(path: str) -> Iterator[FitsRows]:
     Raises:
         FitsBroken: not a FITS file, or no table in it.
     """
+    from astropy.io import fits  # here: a GPU host, which reads no FITS, has none
+
     try:
         with fits.open(path, lazy_load_hdus=True) as file:
             hdu = next((h for h in file if isinstance(h, fits.BinTableHDU)), None)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import fitsio
 import numpy as np
 
 from darkhaloscope.records import STAMP_SIZE
@@ -18,6 +17,12 @@ from darkhaloscope.survey.wcs import TanWcs
 def plane_label(kind: str, band: str) -> str:
     """Return how messages name a plane: image-r, maskbits."""
     return f"{kind}-{band}" if band else kind
+
+
+def _fitsio() -> Any:
+    import fitsio  # here: a GPU host, which reads no FITS, has none
+
+    return fitsio
 
 
 class Plane:
@@ -35,7 +40,7 @@ class Plane:
                 f"{brickname}: {label} {error}; delete it from the cache to fetch it again"
             ) from error
         try:
-            self._fits = fitsio.FITS(path)
+            self._fits = _fitsio().FITS(path)
             self._hdu = self._image_hdu()
             self.header = self._hdu.read_header()
             self.height, self.width = self._hdu.get_dims()
@@ -49,7 +54,7 @@ class Plane:
         for number in (1, 0):
             if number < len(self._fits):
                 hdu = self._fits[number]
-                if isinstance(hdu, fitsio.hdu.ImageHDU) and len(hdu.get_dims()) == 2:
+                if isinstance(hdu, _fitsio().hdu.ImageHDU) and len(hdu.get_dims()) == 2:
                     return hdu
         raise BrickUnreadable(
             f"{self.brickname}: {self.label} has no two-dimensional image in HDU 1 or 0; "

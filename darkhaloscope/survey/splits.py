@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import astropy.units as u
 import numpy as np
-from astropy_healpix import HEALPix
 
 from darkhaloscope.draws import digest, uniforms
 from darkhaloscope.sections import Splits
@@ -22,10 +20,44 @@ _NEAR_EDGE = 0.03  # of a cell's side: nside 64 cells are 55 arcmin, so far more
 
 def sky_cell(ra: np.ndarray, dec: np.ndarray, nside: int = 64) -> np.ndarray:
     """Return the HEALPix cell, nested ordering, of positions in degrees: (n,) int64."""
-    grid = HEALPix(nside=nside, order="nested")
-    return np.asarray(
-        grid.lonlat_to_healpix(np.asarray(ra) % 360.0 * u.deg, np.asarray(dec) * u.deg), np.int64
-    )
+    return _located(ra, dec, nside)[0]
+
+
+def _located(ra: np.ndarray, dec: np.ndarray, nside: int) -> tuple[np.ndarray, ...]:
+    """Return the HEALPix cell, and where in it, 0 to 1 along its two sides (Gorski et al. 2005, ApJ 622, 759).
+
+    Here, in numpy: the packages for it need astropy, which a GPU host lacks, and simulated skies are made there.
+
+    Args:
+        ra, dec: deg.
+        nside: a power of two.
+    """
+    z = np.sin(np.radians(np.asarray(dec, np.float64)))
+    quarter = np.asarray(ra, np.float64) % 360.0 / 90.0
+    polar = np.abs(z) > 2 / 3
+    # equatorial belt: lines of slope +-1 in (longitude, 3 z / 4), equations 7 and 8 of section 4.1
+    falling, rising = nside * (0.5 + quarter - 0.75 * z), nside * (0.5 + quarter + 0.75 * z)
+    a, b = falling // nside, rising // nside
+    belt = np.where(a == b, a % 4 + 4, np.where(a < b, a % 4, b % 4 + 8))
+    x, y = rising % nside, nside - falling % nside
+    # caps: the same lines, squeezed by the distance from the pole
+    number = np.minimum(np.floor(quarter), 3.0)
+    within, squeeze = quarter - number, nside * np.sqrt(np.maximum(3 * (1 - np.abs(z)), 0.0))
+    low, high = within * squeeze, (1 - within) * squeeze
+    x = np.where(polar, np.where(z > 0, nside - high, low), x)
+    y = np.where(polar, np.where(z > 0, nside - low, high), y)
+    face = np.where(polar, np.where(z > 0, number, number + 8), belt).astype(np.int64)
+    column, row = (np.clip(np.floor(v), 0, nside - 1) for v in (x, y))
+    cell = face * nside**2 + _interleaved(column.astype(np.int64), row.astype(np.int64))
+    return cell, x - column, y - row
+
+
+def _interleaved(column: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Return numbers whose even bits are those of the column, the odd ones those of the row."""
+    out = np.zeros_like(column)
+    for bit in range(29):
+        out |= ((column >> bit) & 1) << (2 * bit) | ((row >> bit) & 1) << (2 * bit + 1)
+    return out
 
 
 def part_of(number: np.ndarray, kind: int, splits: Splits, seed: int) -> np.ndarray:
@@ -67,9 +99,7 @@ def assign_splits(
         cell (n,) int64 and split (n,) str, one of train, val, test, guard.
     """
     ra, dec = np.asarray(ra, dtype=np.float64), np.asarray(dec, dtype=np.float64)
-    grid = HEALPix(nside=splits.nside, order="nested")
-    cell, dx, dy = grid.lonlat_to_healpix(ra % 360.0 * u.deg, dec * u.deg, return_offsets=True)
-    cell = np.asarray(cell, np.int64)
+    cell, dx, dy = _located(ra, dec, splits.nside)
     split = cell_split(cell, splits, seed).astype("U5")
     if splits.guard_arcsec <= 0 or not len(ra):
         return cell, split

@@ -2,8 +2,8 @@
 
 import pytest
 
+from darkhaloscope.simulated.sky_plan import SkyConfig
 from local_spark.mini_sky import paint_sky
-from local_spark.sky_plan import SkyConfig
 
 SMALL = SkyConfig(bricks=5, size="small")
 

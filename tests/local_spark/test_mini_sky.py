@@ -11,6 +11,15 @@ import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
 from darkhaloscope.sections import Splits, Targets
+from darkhaloscope.simulated.brick import observe
+from darkhaloscope.simulated.catalogue import sweep_name
+from darkhaloscope.simulated.observing import (
+    NOISE_CORRELATION,
+    NOISE_OVER_INVVAR,
+    draw_conditions,
+    star_mask_radius_arcsec,
+)
+from darkhaloscope.simulated.sky_plan import PLAN, SkyConfig, brick_wcs, generator
 from darkhaloscope.survey.bricks import brick_bounds, parse_names, read_brick_table
 from darkhaloscope.survey.catalogue import read_catalogue
 from darkhaloscope.survey.coadds import BrickReader, file_path
@@ -19,17 +28,8 @@ from darkhaloscope.survey.maskbits import BITS
 from darkhaloscope.survey.splits import cell_split, sky_cell
 from darkhaloscope.survey.targets import good_bricks, select_targets
 from darkhaloscope.survey.wcs import TanWcs
-from local_spark.brick import observe
-from local_spark.catalogue import sweep_name
 from local_spark.compare_sky import compare
 from local_spark.mini_sky import BRICK_TABLE, STATE, paint_sky
-from local_spark.observing import (
-    NOISE_CORRELATION,
-    NOISE_OVER_INVVAR,
-    draw_conditions,
-    star_mask_radius_arcsec,
-)
-from local_spark.sky_plan import PLAN, SkyConfig, brick_wcs, generator
 
 PLAIN, NEXT, STAR, EDGE, NO_G = (plan.name for plan in PLAN[:5])
 
@@ -197,7 +197,7 @@ def test_the_neighbour_s_pixels_are_marked():
     ra1, _, _, _ = (float(v[0]) for v in brick_bounds(*parse_names([PLAIN])))
     x, _ = wcs.sky_to_pixel(np.array([ra1]), np.array([wcs.crval[1]]))
     assert 3400 < x[0] < 3599  # smaller RA lies to the right; beyond this x the neighbour begins
-    from local_spark.brick import _mark_neighbours
+    from darkhaloscope.simulated.brick import _mark_neighbours
 
     bits = np.zeros((3600, 3600), np.int32)
     _mark_neighbours(bits, wcs, PLAIN)

@@ -109,7 +109,7 @@ def test_a_resumed_stream_does_not_read_what_it_skips(monkeypatch, train):
     read = []
     original = StampStream._read
     monkeypatch.setattr(
-        StampStream, "_read", lambda s, v, i, a, b: (read.append(i), original(s, v, i, a, b))[1]
+        StampStream, "_read", lambda s, v, e, i, a, b: (read.append(i), original(s, v, e, i, a, b))[1]
     )
     steps = StampStream(train, PREPROCESSING, 10, 1).steps_per_epoch
     list(StampStream(train, PREPROCESSING, 10, 1, position=steps - 1, pool_rows=10))

@@ -2,7 +2,7 @@
 
 Only quantiles, rank correlations and type shares leave the catalogues; no object does. Run
 
-    python -m local_spark.reference.summarise --catalogs DIR
+    python -m darkhaloscope.simulated.reference.summarise --catalogs DIR
 
 where DIR holds dr10_lrg_sample.parquet and dr10_region_seeing_and_depth.csv (DESI Legacy Imaging Surveys
 DR10, Dey et al. 2019, AJ 157, 168), and commit the two JSON files it writes.

@@ -17,8 +17,8 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtr
 
+from darkhaloscope.simulated import reference
 from darkhaloscope.survey.extinction import COEFFICIENTS
-from local_spark import reference
 
 BANDS = ("g", "r", "z", "w1")
 Objects = dict[str, np.ndarray]
@@ -56,7 +56,7 @@ def draw_galaxies(
         lrg_boost: multiplies the real surface density of LRGs; field galaxies make room for them.
     """
     density = lrg_boost * reference.lrg_sample()["density_per_deg2"]
-    lrgs = _draw_lrgs(rng, rng.poisson(density * area_deg2))
+    lrgs = draw_lrgs(rng, rng.poisson(density * area_deg2))
     edges = np.arange(BRIGHTEST_R, faint_r + _STEP / 2, _STEP)
     published = published_counts(edges[:-1] + _STEP / 2) * _STEP
     rest = np.maximum(published - density * _lrg_r_share(ebv, faint_r), 0.05 * published)
@@ -73,9 +73,14 @@ def concatenate(parts: list[Objects]) -> Objects:
 @lru_cache(maxsize=64)
 def _lrg_r_share(ebv: float, faint_r: float) -> np.ndarray:
     """Share of LRGs in each bin of unreddened r, from a fixed large draw."""
-    mags = _lrg_magnitudes(np.random.Generator(np.random.Philox(7)), 200_000)
     edges = np.arange(BRIGHTEST_R, faint_r + _STEP / 2, _STEP)
-    return np.histogram(mags["r"] - COEFFICIENTS["r"] * ebv, edges)[0] / 200_000
+    return np.histogram(_many_lrgs() - COEFFICIENTS["r"] * ebv, edges)[0] / 200_000
+
+
+@lru_cache(maxsize=1)
+def _many_lrgs() -> np.ndarray:
+    """Observed r magnitudes of a fixed large draw."""
+    return _lrg_magnitudes(np.random.Generator(np.random.Philox(7)), 200_000)["r"]
 
 
 def _lrg_magnitudes(rng: np.random.Generator, count: int) -> dict[str, np.ndarray]:
@@ -91,7 +96,8 @@ def _lrg_magnitudes(rng: np.random.Generator, count: int) -> dict[str, np.ndarra
     return {"g": r + value["g-r"], "r": r, "z": value["z"], "w1": value["z"] - value["z-w1"]}
 
 
-def _draw_lrgs(rng: np.random.Generator, count: int) -> Objects:
+def draw_lrgs(rng: np.random.Generator, count: int) -> Objects:
+    """Draw target galaxies, as many as asked for."""
     mags = _lrg_magnitudes(rng, count)
     summary = reference.lrg_sample()
     z_bin = np.clip(

@@ -13,13 +13,13 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from darkhaloscope.lensing.psf import SIGMA_TO_FWHM
+from darkhaloscope.simulated.observing import BANDS, PIXEL_SCALE, Conditions, noise_pixels
+from darkhaloscope.simulated.populations import Objects
+from darkhaloscope.simulated.sky_plan import brick_area_deg2
 from darkhaloscope.survey.bricks import brick_bounds, brick_centre, brick_id, parse_names
 from darkhaloscope.survey.extinction import COEFFICIENTS, extinction
 from darkhaloscope.survey.photometry import depth_magnitude, flux
 from darkhaloscope.survey.wcs import TanWcs
-from local_spark.observing import BANDS, PIXEL_SCALE, Conditions, noise_pixels
-from local_spark.populations import Objects
-from local_spark.sky_plan import brick_area_deg2
 
 DETECTION_SNR = 6.0
 BLEND_ARCSEC = 1.0

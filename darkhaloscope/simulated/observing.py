@@ -8,9 +8,9 @@ import numpy as np
 from scipy.special import ndtr
 
 from darkhaloscope.lensing.psf import SIGMA_TO_FWHM
+from darkhaloscope.simulated import reference
 from darkhaloscope.survey.maskbits import BITS
 from darkhaloscope.survey.photometry import flux
-from local_spark import reference
 
 PIXEL_SCALE = 0.262
 BANDS = "grz"

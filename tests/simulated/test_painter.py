@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from darkhaloscope.lensing.psf import kernel_psfsize, pixel_kernel, psfsize_to_fwhm
-from local_spark.noise import correlated_noise, noise_kernel
-from local_spark.observing import NOISE_CORRELATION, Conditions, noise_pixels, sky_sigma
-from local_spark.painter import paint_galaxies, paint_objects, paint_stars
+from darkhaloscope.simulated.noise import correlated_noise, noise_kernel
+from darkhaloscope.simulated.observing import NOISE_CORRELATION, Conditions, noise_pixels, sky_sigma
+from darkhaloscope.simulated.painter import paint_galaxies, paint_objects, paint_stars
 
 
 def column(value):

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
+from darkhaloscope.simulated import observing, populations
+from darkhaloscope.simulated.catalogue import Observed, in_primary
+from darkhaloscope.simulated.noise import correlated_noise
+from darkhaloscope.simulated.observing import BANDS, Conditions, draw_conditions
+from darkhaloscope.simulated.painter import paint_objects
+from darkhaloscope.simulated.populations import Objects
+from darkhaloscope.simulated.sky_plan import (
+    BrickPlan,
+    SkyConfig,
+    brick_area_deg2,
+    brick_wcs,
+    bricks_touched,
+    generator,
+)
 from darkhaloscope.survey.bricks import brick_bounds, parse_names
 from darkhaloscope.survey.maskbits import BITS
 from darkhaloscope.survey.wcs import TanWcs
-from local_spark import observing, populations
-from local_spark.catalogue import Observed, in_primary
-from local_spark.noise import correlated_noise
-from local_spark.observing import BANDS, Conditions, draw_conditions
-from local_spark.painter import paint_objects
-from local_spark.populations import Objects
-from local_spark.sky_plan import BrickPlan, SkyConfig, brick_area_deg2, brick_wcs, bricks_touched, generator
 
 EDGE_AT = 0.62  # of the edge brick's width is covered
 SATELLITE_SHARE = 0.15  # of the galaxies with g-r above 0.9 lie around an LRG
@@ -37,11 +47,11 @@ def sources_of(config: SkyConfig, name: str) -> Objects:
     sine = np.sin(np.radians([dec1, dec2]))
     objects["ra"] = rng.uniform(ra1, ra2, count)
     objects["dec"] = np.degrees(np.arcsin(rng.uniform(sine[0], sine[1], count)))
-    _gather(rng, objects)
+    gather(rng, objects)
     return objects
 
 
-def _gather(rng: np.random.Generator, objects: Objects) -> None:
+def gather(rng: np.random.Generator, objects: Objects) -> None:
     """Move a share of the redder galaxies next to LRGs, in place: massive galaxies have company.
 
     Surface density falls as 1 / distance between 2" and 45", about a group's profile at z = 0.4.
@@ -87,22 +97,46 @@ def observe(config: SkyConfig, plan: BrickPlan) -> tuple[np.ndarray, np.ndarray,
         image (band, y, x) nmgy/pixel and invvar (band, y, x), float32; what the catalogue needs; the truth.
     """
     wcs = brick_wcs(plan.name, config.pixels)
+    objects = sources_under(config, plan, wcs)
+    conditions, draws = conditions_of(config, plan.name), partial(generator, config)
+    image, invvar, observed = expose(objects, wcs, plan, conditions, draws, config.moffat_beta)
+    return image, invvar, observed, objects
+
+
+def expose(
+    objects: Objects,
+    wcs: TanWcs,
+    plan: BrickPlan,
+    conditions: Conditions,
+    draws: Callable[..., np.random.Generator],
+    moffat_beta: float,
+) -> tuple[np.ndarray, np.ndarray, Observed]:
+    """Observe objects as the survey would.
+
+    Args:
+        objects: with x, y in pixels.
+        wcs: of the image.
+        plan: name, and what is special about the image.
+        conditions: seeing, depth, reddening.
+        draws: the generator of a thing by name, see `sky_plan.generator`.
+        moffat_beta: slope of the point-spread function.
+
+    Returns:
+        image and invvar, (band, y, x) float32, and what the catalogue needs.
+    """
     shape = (wcs.height, wcs.width)
-    conditions = conditions_of(config, plan.name)
     sigma = np.array([conditions.sky_sigma(band) for band in BANDS])
     maps = [
-        observing.psfsize_map(generator(config, "psfsize", plan.name, b), conditions.psfsize[b], shape)
-        for b in BANDS
+        observing.psfsize_map(draws("psfsize", plan.name, b), conditions.psfsize[b], shape) for b in BANDS
     ]
     psfsize = np.stack(maps)
     edge = EDGE_AT if plan.role == "edge" else None
-    covers = [observing.coverage(generator(config, "coverage", plan.name, b), shape, edge) for b in BANDS]
+    covers = [observing.coverage(draws("coverage", plan.name, b), shape, edge) for b in BANDS]
     nexp = np.stack([c[0] for c in covers])
     invvar = np.stack([c[1] / np.float32(s) ** 2 for c, s in zip(covers, sigma, strict=True)])
     if plan.role == "no_g":
         nexp[0], invvar[0] = 0, 0.0
-    objects = sources_under(config, plan, wcs)
-    model = paint_objects(objects, psfsize, sigma, config.moffat_beta)
+    model = paint_objects(objects, psfsize, sigma, moffat_beta)
     maskbits = np.zeros(shape, np.int32)
     _mark_neighbours(maskbits, wcs, plan.name)
     bright = (objects["kind"] == "star") & (objects["mag_r"] < 16.0)
@@ -110,21 +144,27 @@ def observe(config: SkyConfig, plan: BrickPlan) -> tuple[np.ndarray, np.ndarray,
     observing.star_halos(maskbits, *star)
     observing.saturate(model, invvar, maskbits, *star)
     observed = Observed(plan.name, wcs, conditions, invvar.copy(), psfsize, nexp, maskbits)
-    _add_noise(config, plan.name, model, invvar)
-    return model, invvar, observed, objects
+    _add_noise(draws, plan.name, model, invvar)
+    return model, invvar, observed
 
 
 def _mark_neighbours(maskbits: np.ndarray, wcs: TanWcs, name: str) -> None:
     """Set NPRIMARY where the pixel belongs to a neighbouring brick."""
+    height, width = maskbits.shape
+    corners = np.array([[0, 0, width - 1, width - 1], [0, height - 1, 0, height - 1]])
+    if in_primary(name, *wcs.pixel_to_sky(*corners)).all():  # a small image in the middle of its brick
+        return
     for y in range(maskbits.shape[0]):
         ra, dec = wcs.pixel_to_sky(np.arange(maskbits.shape[1]), np.full(maskbits.shape[1], y))
         maskbits[y, ~in_primary(name, ra, dec)] |= 1 << BITS["NPRIMARY"]
 
 
-def _add_noise(config: SkyConfig, name: str, image: np.ndarray, invvar: np.ndarray) -> None:
+def _add_noise(
+    draws: Callable[..., np.random.Generator], name: str, image: np.ndarray, invvar: np.ndarray
+) -> None:
     """Turn model and sky inverse variance into image and total inverse variance, in place."""
     for i, band in enumerate(BANDS):
-        rng = generator(config, "noise", name, band)
+        rng = draws("noise", name, band)
         noise = correlated_noise(rng, image[i].shape, observing.NOISE_CORRELATION)
         invvar[i] /= 1.0 + np.maximum(image[i], 0.0) / np.float32(observing.SKY_BRIGHTNESS[band])
         seen = invvar[i] > 0

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import asdict, dataclass
-from importlib import resources
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-import local_spark
+from darkhaloscope.simulated.observing import PIXEL_SCALE
 from darkhaloscope.survey.bricks import brick_at, brick_bounds, brick_centre, brick_name, parse_names
 from darkhaloscope.survey.wcs import TanWcs
-from local_spark.observing import PIXEL_SCALE
 
 Role = Literal["plain", "bright_star", "edge", "no_g"]
 
@@ -77,20 +74,6 @@ class SkyConfig:
     def plan(self) -> tuple[BrickPlan, ...]:
         """The bricks to paint."""
         return PLAN[: self.bricks]
-
-
-def config_hash(config: SkyConfig) -> str:
-    """Digest of the config, of this package's painting code and of its reference tables."""
-    digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
-    package = resources.files(local_spark)
-    code = (
-        "brick", "catalogue", "fits_layout", "mini_sky", "noise", "observing", "painter", "populations", "sky_plan",
-    )  # fmt: skip
-    files = [package / f"{name}.py" for name in code]
-    files += [package / "reference" / n for n in ("conditions.json", "galaxy_counts.csv", "lrg_sample.json")]
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
 
 
 def generator(config: SkyConfig, *key: str) -> np.random.Generator:

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from darkhaloscope.simulated import reference
+from darkhaloscope.simulated.brick import conditions_of, sources_of
+from darkhaloscope.simulated.catalogue import Observed, in_primary, measure
+from darkhaloscope.simulated.populations import concatenate, draw_stars, published_counts
+from darkhaloscope.simulated.reference import summarise
+from darkhaloscope.simulated.sky_plan import SkyConfig, brick_area_deg2, brick_wcs, generator
 from darkhaloscope.survey.extinction import COEFFICIENTS
 from darkhaloscope.survey.photometry import magnitude
 from darkhaloscope.survey.targets import VARIANTS
-from local_spark import reference
-from local_spark.brick import conditions_of, sources_of
-from local_spark.catalogue import Observed, in_primary, measure
-from local_spark.populations import concatenate, draw_stars, published_counts
-from local_spark.reference import summarise
-from local_spark.sky_plan import SkyConfig, brick_area_deg2, brick_wcs, generator
 
 BRICKS = [f"{ra:04d}p002" for ra in (1001, 1003, 1006, 1008, 1011, 1013, 1016, 1018, 1021, 1023, 1026, 1028)]
 LEVELS = (0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -119,7 +119,7 @@ def test_catalogue_scatters_about_the_truth_by_its_stated_errors():
 
 
 def test_neighbouring_bricks_share_their_sources():
-    from local_spark.brick import sources_under
+    from darkhaloscope.simulated.brick import sources_under
 
     config = SkyConfig(faint_r=21.0)
     seen = [sources_under(config, plan, brick_wcs(plan.name, 3600)) for plan in config.plan[:2]]
