@@ -1,22 +1,21 @@
 """Score stamps with a checkpoint: `python -m evaluation.score --checkpoint C --data PACK --out DIR`.
 
-Writes a committed dataset of `records.SCORES`: the float32 logit and every column of the stamp but its
-pixels, one file for each file read. Preprocessing is the checkpoint's; it cannot be given, and stamps it was
-not made for are refused. A run that was cut off continues where it stopped; an output of another checkpoint,
-data set or option is refused.
+Writes a committed dataset of `records.SCORES`: the float32 logit, the calibrated probability where a calibration is
+given, and every column of the stamp but its pixels, one file for each file read. Several checkpoints are an
+ensemble: the mean of their calibrated logits, with their spread. Preprocessing is the checkpoint's; it cannot be
+given, and stamps it was not made for are refused. A run that was cut off continues where it stopped; an output of
+another checkpoint, data set or option is refused.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
@@ -35,15 +34,16 @@ from darkhaloscope.records import SCORES, STAMPS
 from darkhaloscope.schema import SchemaError, check_schema, to_batch
 from darkhaloscope.stage import OutputRefused, StageRun
 from darkhaloscope.storage import StorageError, join
+from evaluation.ahead import ahead
+from evaluation.calibrate import CalibrationError
+from evaluation.committee import Committee, load_committee
 from evaluation.scores import PROVENANCE
-from training.checkpoint import CheckpointError, load, load_finder_model
-from training.data import Batch, make_batch
-from training.models import Finder
-from training.predict import predict
+from training.checkpoint import CheckpointError
 from training.preprocess import NormMethod, Preprocessing, PreprocessingError
 from training.shards import DataError
 
 REFUSALS = (
+    CalibrationError,
     CheckpointError,
     DataError,
     DatasetError,
@@ -55,25 +55,11 @@ REFUSALS = (
 )
 """What `score` raises when it cannot score; each message says what to do."""
 
-
-def d4_views(stamps: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield the eight rotations and mirror images of square stamps (n, band, y, x)."""
-    for mirrored in (stamps, stamps.flip(-1)):
-        for quarter_turns in range(4):
-            yield torch.rot90(mirrored, quarter_turns, (-2, -1))
-
-
-def averaged_logits(model: Finder, batch: Batch) -> np.ndarray:
-    """Return the mean logit of the eight orientations, (n,) float32: the sky has no preferred one.
-
-    Arguments and errors as `training.predict.predict`.
-    """
-    views = [predict(model, batch._replace(stamps=view.contiguous())) for view in d4_views(batch.stamps)]
-    return np.asarray(np.mean(views, axis=0, dtype=np.float64), np.float32)
+_NARROW = [name for name in SCORES.names if name in STAMPS.names]  # the stamps' columns that scores carry
 
 
 def score(
-    checkpoint: str,
+    checkpoints: Sequence[str],
     data: str,
     split: str,
     out: str,
@@ -84,13 +70,14 @@ def score(
     take_over: bool = False,
     progress: bool = True,
     expected: Mapping[str, Any] | None = None,
+    calibrations: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Score every row of a split that has a stamp.
 
     Args:
-        checkpoint: path of a checkpoint of `training/train.py`.
+        checkpoints: paths of checkpoints of `training/train.py`; several are an ensemble.
         data: URL of packed shards (or of stage 4c's output).
-        split: train, val or test.
+        split: train, val, test, or all.
         out: URL of the dataset to write.
         d4: average over the eight orientations.
         batch_size: rows at a time.
@@ -98,7 +85,8 @@ def score(
         overwrite: replace an output of another config.
         take_over: seize an output whose writer died.
         progress: show a bar.
-        expected: fields of the preprocessing that the caller thinks the checkpoint has; others are refused.
+        expected: fields of the preprocessing that the caller thinks the checkpoints have; others are refused.
+        calibrations: URLs of files of `evaluation.calibrate`; see `load_committee`.
 
     Returns:
         The record of the run, as written to `_stage_config.json`.
@@ -106,26 +94,28 @@ def score(
     Raises:
         One of `REFUSALS`.
     """
-    model, preprocessing, experiment = load_finder_model(checkpoint, device)
-    check_expected(preprocessing, expected or {}, checkpoint)
+    committee = load_committee(checkpoints, calibrations, d4, device)
+    for path, member in zip(checkpoints, committee.members, strict=True):
+        check_expected(member.preprocessing, expected or {}, path)
     root, rows_of = _find(data, split)
     files = committed_files(root)
-    inputs = {"checkpoint": _file_hash(checkpoint), "data": content_hash(root)}
-    options = {"split": split, "d4": d4}
-    provenance = {
-        **inputs, **options, "arch": model.arch, "experiment_id": experiment.experiment_id,
-        "mined_negatives": mined_negatives(load(checkpoint)),
-    }  # fmt: skip
+    provenance = committee.provenance() | {"data": content_hash(root), "split": split}
+    inputs = {k: provenance[k] for k in ("checkpoint", "data", "calibration") if k in provenance}
     schema = SCORES.arrow({PROVENANCE: json.dumps(provenance, sort_keys=True)})
     with StageRun(
-        out, "score", experiment, (), inputs, options, overwrite=overwrite, take_over=take_over
-    ) as run:
-        run.record |= {"checkpoint": str(checkpoint), "data": str(data), "device": str(device)}
+        out, "score", committee.members[0].experiment, (), inputs, {"split": split, "d4": d4},
+        overwrite=overwrite, take_over=take_over,
+    ) as run:  # fmt: skip
+        run.record |= {
+            "checkpoint": ", ".join(map(str, checkpoints)),
+            "data": str(data),
+            "device": str(device),
+        }
         done = committed_chunks(out)
         for number, url in enumerate(tqdm(files, desc="score", unit="file", disable=not progress)):
             if number in done:
                 continue
-            job = _FileScorer(model, preprocessing, rows_of, d4, batch_size)
+            job = _FileScorer(committee, rows_of, batch_size)
             part = write_part(out, number, 0, job.batches(url), schema)
             run.owner.check()
             commit_chunk(out, number, [part], {"source": Path(url).name, "without_stamp": job.without_stamp})
@@ -149,59 +139,59 @@ def check_expected(preprocessing: Preprocessing, expected: Mapping[str, Any], wh
 
 
 class _FileScorer:
-    """Scores the row groups of one file, counting the rows that have no stamp."""
+    """Scores one file, counting the rows that have no stamp; reading, the networks and writing go on side by side."""
 
-    def __init__(
-        self,
-        model: Finder,
-        preprocessing: Preprocessing,
-        split: str,
-        d4: bool,
-        batch_size: int,
-    ) -> None:
-        self.model, self.preprocessing, self.split = model, preprocessing, split
-        self.d4, self.batch_size = d4, batch_size
+    def __init__(self, committee: Committee, split: str, batch_size: int) -> None:
+        self.committee, self.split, self.batch_size = committee, split, batch_size
         self.without_stamp = 0
 
     def batches(self, url: str) -> Iterator[pa.RecordBatch]:
         """Yield SCORES batches of one file."""
-        narrow = [name for name in SCORES.names if name != "logit"]
+        return ahead(self._scored(ahead(self._rows(url)), url))
+
+    def _rows(self, url: str) -> Iterator[pa.Table]:
+        """Yield the rows that have a stamp."""
         with open_part(url) as part:
-            check_schema(STAMPS, part.schema_arrow, url, [*narrow, "stamp"])
-            for rows in part.iter_batches(self.batch_size, columns=[*narrow, "stamp"]):
+            check_schema(STAMPS, part.schema_arrow, url, [*_NARROW, "stamp"])
+            for rows in part.iter_batches(self.batch_size, columns=[*_NARROW, "stamp"]):
                 table = pa.Table.from_batches([rows.replace_schema_metadata(part.schema_arrow.metadata)])
                 if self.split:
                     table = table.filter(pc.equal(table.column("region_split"), self.split))
                 kept = table.filter(pc.equal(table.column("cutout_ok"), 1))
                 self.without_stamp += table.num_rows - kept.num_rows
                 if kept.num_rows:
-                    batch = make_batch(kept, self.preprocessing, url)
-                    logit = averaged_logits(self.model, batch) if self.d4 else predict(self.model, batch)
-                    yield to_batch(SCORES, {**{n: kept.column(n) for n in narrow}, "logit": logit})
+                    yield kept
 
-
-def mined_negatives(content: dict[str, Any]) -> int:
-    """Return how many rows of mined negatives a checkpoint was trained on: `evaluation.mine` asks for none."""
-    return int(content["data"].get("train", {}).get("samples", {}).get("hard_negative", 0))
+    def _scored(self, tables: Iterator[pa.Table], url: str) -> Iterator[pa.RecordBatch]:
+        for table in tables:
+            made = self.committee.score(table, url)
+            yield to_batch(SCORES, {**{n: table.column(n) for n in _NARROW}, **made})
 
 
 def _find(data: str, split: str) -> tuple[str, str]:
     """Return the dataset that holds `split`, and the region_split to keep of it ("": all of it)."""
     packed = join(data, f"split={split}")
-    return (packed, "") if committed_chunks(packed) else (data, split)
-
-
-def _file_hash(path: str) -> str:
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return (packed, "") if committed_chunks(packed) else (data, "" if split == "all" else split)
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser("python -m evaluation.score", description=__doc__.split("\n\n")[0])
-    p.add_argument("--checkpoint", required=True, help="checkpoint of training/train.py")
+    p.add_argument(
+        "--checkpoint", required=True, nargs="+", metavar="FILE",
+        help="checkpoint of training/train.py; several are an ensemble: the mean of their calibrated logits",
+    )  # fmt: skip
+    p.add_argument(
+        "--calibration", nargs="+", default=[], metavar="FILE",
+        help="files of evaluation.calibrate, in any order: fill the column probability; an ensemble needs each",
+    )  # fmt: skip
     p.add_argument("--data", required=True, help="URL of packed shards (split=... below it)")
-    p.add_argument("--split", default="test", choices=("train", "val", "test"), help="default test")
+    p.add_argument(
+        "--split",
+        default="test",
+        choices=("train", "val", "test", "all"),
+        help="default test; all: whatever its split, of stamps that are not packed",
+    )
     p.add_argument("--out", required=True, help="URL of the scores dataset to write")
     p.add_argument("--d4", action="store_true", help="average over the eight orientations (8 times the work)")
     p.add_argument(
@@ -230,6 +220,7 @@ def main(argv: list[str] | None = None) -> int:
             a.overwrite,
             a.take_over,
             expected={"norm_method": a.norm_method} if a.norm_method else {},
+            calibrations=a.calibration,
         )
     except REFUSALS as error:
         print(f"score: {error}", file=sys.stderr)

@@ -96,12 +96,18 @@ def write_stamps(root, columns, pixels, dtype="float16", rows_per_group=64, part
     commit_chunk(str(root), 0, written)
 
 
+def score_columns(columns, logit):
+    """Columns of SCORES of one network without calibration."""
+    made = {"logit": np.asarray(logit, np.float32)}
+    made |= {n: pa.nulls(len(made["logit"]), pa.float32()) for n in ("logit_spread", "probability")}
+    return {n: columns[n] for n in SCORES.names if n not in made} | made
+
+
 def write_scores(root, columns, logit, chunk=0, provenance=None):
     """Write one committed file of a SCORES dataset."""
     provenance = {"checkpoint": "c" * 16, "data": "d" * 16} if provenance is None else provenance
     schema = SCORES.arrow({"scored_with": json.dumps(provenance, sort_keys=True)})
-    names = [n for n in SCORES.names if n != "logit"]
-    batch = to_batch(SCORES, {**{n: columns[n] for n in names}, "logit": np.asarray(logit, np.float32)})
+    batch = to_batch(SCORES, score_columns(columns, logit))
     commit_chunk(str(root), chunk, [write_part(str(root), chunk, 0, [batch], schema)])
 
 

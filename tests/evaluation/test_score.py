@@ -11,7 +11,8 @@ from darkhaloscope.records import SCORES
 from darkhaloscope.sections import Training
 from darkhaloscope.stage import read_record
 from evaluation import score as module
-from evaluation.score import averaged_logits, d4_views, main, score
+from evaluation.committee import averaged_logits, d4_views
+from evaluation.score import main, score
 from evaluation.scores import read_scores
 from training import checkpoint
 from training.data import make_batch
@@ -47,7 +48,7 @@ def packed(tmp_path_factory):
 
 
 def run(finder, packed, out, **more):
-    return score(finder, packed, "test", str(out), progress=False, **more)
+    return score([finder], packed, "test", str(out), progress=False, **more)
 
 
 def test_scores_carry_the_rows_columns_and_the_logits_of_predict(finder, packed, tmp_path):
