@@ -23,7 +23,7 @@ N_BINS = 15
 """Bins of a reliability diagram, of equally many rows."""
 
 _CLOSEST = 1e-6  # probability nearest to 0 and 1 that has log odds: an isotonic fit gives both
-_MAX_TEMPERATURE = 100.0
+_LEAST_SLOPE = 1e-3  # log odds a standard deviation of the logits: an AUROC of 0.5003
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,8 @@ def fit_temperature(logit: ArrayLike, label: ArrayLike) -> Temperature:
     logit, label = check_scores(logit, label)
     x, m = logit.astype(np.float64), int(label.sum())
     target = np.where(label, (m + 1) / (m + 2), 1 / (len(label) - m + 2))
-    centre, scale = x.mean(), x.std() or 1.0
-    z = (x - centre) / scale
+    centre, scale = x.mean(), x.std()
+    z = (x - centre) / (scale or 1.0)
 
     def loss(free: np.ndarray) -> tuple[float, np.ndarray]:
         t = free[0] * z + free[1]
@@ -86,9 +86,9 @@ def fit_temperature(logit: ArrayLike, label: ArrayLike) -> Temperature:
         return float(np.mean(np.logaddexp(0, t) - target * t)), np.array([np.mean(error * z), np.mean(error)])
 
     slope, offset = minimize(loss, np.array([1.0, 0.0]), jac=True, method="L-BFGS-B").x
-    if slope / scale <= 1 / _MAX_TEMPERATURE:
+    if slope <= _LEAST_SLOPE or scale == 0:
         raise MetricsError(
-            f"logits do not rank lenses above others (fitted slope {slope / scale:.3g}): there is nothing to "
+            "logits do not rank lenses above others, or are all equal: there is nothing to "
             "calibrate; look at the AUROC and at whether labels and checkpoint belong together"
         )
     return Temperature(float(scale / slope), float(offset - slope * centre / scale))

@@ -13,7 +13,7 @@ from darkhaloscope.records import SCORES
 from evaluation.bootstrap import _cell_counts, resample_cells
 from evaluation.evaluate import evaluate, main
 from evaluation.scores import ScoresError, read_scores
-from evaluation.strata import AXES, COLUMNS, stratify
+from evaluation.strata import AXES, COLUMNS, footprint, mask_class, stratify
 from training.roc import auroc, roc_curve
 
 
@@ -168,6 +168,36 @@ def test_strata_add_up_and_are_judged_at_the_global_threshold():
     assert sharp["tpr"] == np.mean(columns["logit"][inside & label] >= 1.0)
     assert sharp["fpr"] == np.mean(columns["logit"][inside & ~label] >= 1.0)
     assert sharp["auroc"] == pytest.approx(roc_auc_score(label[inside], columns["logit"][inside]))
+
+
+def test_masks_and_footprint_are_classes_of_which_each_row_is_in_one():
+    names = {
+        "no file": -1,
+        "clean": 0,
+        "star": 1 << 11 | 1 << 5,
+        "bad pixels": 1 << 5 | 1 << 12,
+        "galaxy or cluster": 1 << 12,
+    }
+    assert mask_class(np.array(list(names.values()))).tolist() == list(names)
+    assert mask_class(np.array([1, 1 << 16])).tolist() == [
+        "clean",
+        "clean",
+    ]  # a neighbour's pixel, a re-fitted blob
+    ra, dec = np.array([180.0, 180, 10, 350]), np.array([20.0, -20, 10, -40])
+    expected = ["NGC, Dec ≥ -10", "NGC, Dec < -10", "SGC, Dec ≥ 5", "SGC, Dec < 5"]
+    assert footprint(ra, dec).tolist() == expected
+
+
+def test_purities_are_those_of_the_points_they_are_at(metrics):
+    assert len(metrics["purity"]) == 6 * 3
+    for row in metrics["purity"]:
+        figure = metrics["figures"][row["at"]]
+        tpr, fpr = figure["value"], figure["false_positives"] / figure["n_negatives"]
+        if row["at"].startswith("fpr@"):
+            tpr, fpr = 0.85, figure["value"]
+        pi = row["prevalence"]
+        assert row["value"] == pytest.approx(pi * tpr / (pi * tpr + (1 - pi) * fpr))
+        assert row["low"] <= row["value"] <= row["high"]
 
 
 def test_an_empty_stratum_has_no_rate_rather_than_zero():
