@@ -13,6 +13,8 @@ from darkhaloscope.injection.completeness import completeness_table, count
 from darkhaloscope.records import BANDS, COMPLETENESS, FAILURES, SCORES, STAMP_SIZE, STAMPS, stamp_metadata
 from darkhaloscope.schema import to_batch
 from evaluation.evaluate import main as evaluate
+from evaluation.section import Picture, Section, Table
+from evaluation.section import write as write_section
 
 
 def fabricated_columns(n, seed=0, split="test", n_cells=30):
@@ -149,6 +151,28 @@ def epochs(n=6):
         }  # fmt: skip
 
 
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle cx="4" cy="4" r="3" fill="#1f6fb4"/></svg>'
+
+
+def write_sections(folder, hashes):
+    """Write a section that passes, with a wide table and pictures, and one that fails."""
+    (folder / "core.svg").write_text(SVG)
+    many = [f"column {i} with a long name" for i in range(12)]
+    wide = Table(
+        "by gate", ["gate", *many], [["core", *(i / 7 for i in range(11)), None], [HOSTILE, *range(12)]]
+    )
+    pictures = [
+        Picture("core", "core.svg", HOSTILE),
+        Picture("lost", "lost.png"),
+        Picture("out", "../../etc/passwd"),
+    ]
+    gates = Section(
+        "Shortcut gates", "All hold. " + HOSTILE, hashes, "pass", [wide], pictures, {"core": {"auc": 0.51}}
+    )
+    write_section(str(folder), "gates", gates)
+    write_section(str(folder), "probe-real", Section("Realism probe", "It can tell.", {}, "fail"))
+
+
 def write_workspace(root, n=240):
     """Write a whole workspace of the smoke run's layout, with a hostile string wherever text is free."""
     where = {s: root / s / EXPERIMENT.variant / EXPERIMENT.experiment_id
@@ -196,5 +220,7 @@ def write_workspace(root, n=240):
     made = {k: v[3:] for k, v in columns.items()}
     write_scores(scored, made, drawn_logits(made))
     data = content_hash(str(where["pack"] / "split=test"))
-    write_record(scored, "score", {"rows_in": n, "scored": n - 3, "without_stamp": 3}, {"data": data})
+    write_record(scored, "score", {"rows_in": n, "scored": n - 3, "without_stamp": 3},
+                 {"data": data, "checkpoint": "c" * 16})  # fmt: skip
     assert evaluate(["--scores", str(scored), "--out", str(root / "evaluation"), "--resamples", "50"]) == 0
+    write_sections(root / "evaluation", {"scores": content_hash(str(scored)), "checkpoint": "c" * 64})
