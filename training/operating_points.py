@@ -106,8 +106,8 @@ def fpr_at_tpr(roc: Roc, tpr: float = TPR_TARGET) -> OperatingPoint:
 def tpr_within(roc: Roc, false_positives: int) -> OperatingPoint:
     """Return the largest TPR with at most that many false positives among all negatives: TPR0, TPR10.
 
-    Figures of lens-finding challenges (Metcalf et al. 2019, A&A 625, A119; at most ten is the reading of Canameras
-    et al. 2024, A&A 692, A72): they depend on how many negatives there are, and compare only where that is alike.
+    Figures of the lens-finding challenge (Metcalf et al. 2019, A&A 625, A119), with "at most" as our reading of ten:
+    they depend on how many negatives there are, and compare only where that is alike.
     Its interval is Wilson's at this threshold; resampled sky cells have the threshold's uncertainty in them too.
     Resolved where `false_positives` are at least `MIN_EVENTS`, so TPR0 and TPR10 never are.
     """
