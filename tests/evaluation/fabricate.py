@@ -157,6 +157,7 @@ SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle cx="4" 
 def write_sections(folder, hashes):
     """Write a section that passes, with a wide table and pictures, and one that fails."""
     (folder / "core.svg").write_text(SVG)
+    (folder.parent / "outside.svg").write_text(SVG.replace("circle", "ellipse"))
     many = [f"column {i} with a long name" for i in range(12)]
     wide = Table(
         "by gate", ["gate", *many], [["core", *(i / 7 for i in range(11)), None], [HOSTILE, *range(12)]]
@@ -164,7 +165,7 @@ def write_sections(folder, hashes):
     pictures = [
         Picture("core", "core.svg", HOSTILE),
         Picture("lost", "lost.png"),
-        Picture("out", "../../etc/passwd"),
+        Picture("out", "../outside.svg"),
     ]
     gates = Section(
         "Shortcut gates", "All hold. " + HOSTILE, hashes, "pass", [wide], pictures, {"core": {"auc": 0.51}}

@@ -186,6 +186,8 @@ def test_masks_and_footprint_are_classes_of_which_each_row_is_in_one():
     ra, dec = np.array([180.0, 180, 10, 350]), np.array([20.0, -20, 10, -40])
     expected = ["NGC, Dec ≥ -10", "NGC, Dec < -10", "SGC, Dec ≥ 5", "SGC, Dec < 5"]
     assert footprint(ra, dec).tolist() == expected
+    borders = footprint(np.array([180.0, 180, 10, 10]), np.array([-10.0, -10.01, 5, 4.99])).tolist()
+    assert borders == expected
 
 
 def test_purities_are_those_of_the_points_they_are_at(metrics):

@@ -91,7 +91,7 @@ def test_every_check_is_a_section_with_its_verdict_tables_and_pictures(run, page
     assert '<span class="verdict bad">fail</span>' in page
     assert f"data:image/svg+xml;base64,{base64.b64encode(SVG.encode()).decode()}" in page
     assert "evaluation/lost.png" in page  # a picture that is not there is said not to be
-    assert "../../etc/passwd: expected the name of an SVG or PNG file" in page
+    assert "../outside.svg: expected the name of an SVG or PNG file" in page
     assert "column 11 with a long name" in page and ">0.1429<" in page
 
 
