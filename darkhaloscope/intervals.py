@@ -56,6 +56,31 @@ def clopper_pearson(
     return np.where(n > 0, low, np.nan), np.where(n > 0, high, np.nan)
 
 
+def matched_difference(
+    only_first: int, only_second: int, trials: int, confidence: float = CONFIDENCE
+) -> tuple[float, float]:
+    """Return the interval of a difference of two rates measured on the same rows, first minus second.
+
+    Wald's, with half an event added to each of the four outcomes (Agresti & Min 2005, Stat. Med. 24, 729): its
+    coverage is near nominal where few rows disagree, where the plain one fails.
+
+    Args:
+        only_first: rows that only the first one hit.
+        only_second: rows that only the second one hit.
+        trials: rows.
+        confidence: two-sided confidence.
+
+    Raises:
+        ValueError: counts are negative, or add up to more than `trials`.
+    """
+    if not (only_first >= 0 <= only_second and only_first + only_second <= trials):
+        raise ValueError(f"matched_difference: {only_first} and {only_second} of {trials} rows disagree")
+    first, second, n = only_first + 0.5, only_second + 0.5, trials + 2
+    difference = (first - second) / n
+    half = ndtri(0.5 + confidence / 2) * np.sqrt(first + second - (first - second) ** 2 / n) / n
+    return max(float(difference - half), -1.0), min(float(difference + half), 1.0)
+
+
 def _counts(successes: ArrayLike, trials: ArrayLike, who: str) -> tuple[np.ndarray, np.ndarray]:
     k, n = np.broadcast_arrays(np.asarray(successes, float), np.asarray(trials, float))
     if bad := int(np.sum(~((k >= 0) & (k <= n)))):

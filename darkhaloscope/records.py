@@ -261,7 +261,26 @@ SCORES = Schema(
             for c in STAMPS.columns
             if c.name not in {"stamp", "failure_reason", "partner_task_id", "experiment_id"}
         ),
-        Column("logit", _F32, "", "the network's output; larger is more lens-like"),
+        Column(
+            "logit",
+            _F32,
+            "",
+            "the network's output, of an ensemble the mean of its calibrated ones; larger is more lens-like",
+        ),
+        Column(
+            "logit_spread",
+            _F32,
+            "",
+            "standard deviation of the ensemble's calibrated logits; null for one network",
+            nullable=True,
+        ),
+        Column(
+            "probability",
+            _F32,
+            "",
+            "calibrated probability; null where no calibration was given",
+            nullable=True,
+        ),
     ),
 )
 

@@ -23,6 +23,15 @@ def separation(length: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(length), angle, np.inf)
 
 
+def galactic_latitude(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Return the galactic latitude b, deg, of positions in degrees, (n,).
+
+    Angle from the plane of the north galactic pole, J2000 (Liu et al. 2011, A&A 526, A16: 192.85948, 27.12825).
+    """
+    pole = unit_vectors(np.array(192.85948), np.array(27.12825))
+    return np.degrees(np.arcsin(np.clip(unit_vectors(ra, dec) @ pole, -1, 1)))
+
+
 def nearest(
     ra: np.ndarray, dec: np.ndarray, other_ra: np.ndarray, other_dec: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -1,9 +1,10 @@
 """Turn a scores dataset into figures: `python -m evaluation.evaluate --scores DIR --out DIR`.
 
-Writes `metrics.json`: AUROC, TPR at FPR 1e-2, 1e-3 and 1e-4, FPR at TPR 0.85, each with its interval, N and
-whether the negatives can carry it; the share of extreme scores beside a calibrated model's; the ROC curve
-with its band, score histograms, strata, and the hashes of scores, model and data. Intervals come twice: as if
-rows were independent (`low`, `high`), and from resampled sky cells (`cell_low`, `cell_high`).
+Writes `metrics.json`: AUROC, TPR at FPR 1e-2, 1e-3 and 1e-4, FPR at TPR 0.85, TPR0, TPR10 and the partial area over
+log FPR, each with its interval, N and whether the negatives can carry it; purity at stated prevalences; the share of
+extreme scores beside a calibrated model's; whether probabilities hold, raw and calibrated; the ROC curve with its band,
+score histograms, strata, and the hashes of scores, model and data. Intervals come twice: as if rows were independent
+(`low`, `high`), and from resampled sky cells (`cell_low`, `cell_high`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,36 +24,56 @@ from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, replace_file
 from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
+from evaluation.calibrate import (
+    Calibration,
+    CalibrationError,
+    check_calibration,
+    read_calibration,
+    reliability_of,
+)
+from evaluation.quoted import purities, quoted_figures, quoted_points, statistics
 from evaluation.scores import Scores, ScoresError, at_least, read_scores, without_repeats
 from evaluation.strata import COLUMNS, stratify
 from training.calibration import binary_score_frac, calibrated_binary_score_frac
-from training.operating_points import FPR_TARGETS, MIN_EVENTS, TPR_TARGET, fpr_at_tpr, fpr_name, tpr_at_fpr
-from training.roc import MetricsError, Roc, auroc, auroc_interval, roc_curve
+from training.operating_points import MIN_EVENTS, fpr_name
+from training.roc import MetricsError, Roc, auroc, roc_curve
 
 METRICS_NAME = "metrics.json"
-FORMAT = 1  # of metrics.json; raise it when a reader of the old one would misread or miss a key
+FORMAT = 2  # of metrics.json; raise it when a reader of the old one would misread or miss a key
 STRATA_FPR = 1e-2  # FPR whose threshold strata are judged at: the smallest that a small test set resolves
 _POINTS_PER_DECADE = 24
 _HISTOGRAM_BINS = 60
 
 
-def evaluate(scores: Scores, n_resamples: int = 1_000, seed: int = 0) -> dict[str, Any]:
+def evaluate(
+    scores: Scores, n_resamples: int = 1_000, seed: int = 0, calibration: Calibration | None = None
+) -> dict[str, Any]:
     """Return every figure of a scores dataset, JSON-ready; see the module's docstring.
 
     A galaxy counts once among the controls: see `scores.without_repeats`.
 
+    Args:
+        scores: with `strata.COLUMNS`.
+        n_resamples: resamples of sky cells.
+        seed: of the resamples.
+        calibration: of the same model, fitted on another split.
+
     Raises:
         MetricsError: one class only.
+        CalibrationError: the calibration is of another model, or was fitted on these very rows.
     """
+    if calibration is not None:
+        check_calibration(calibration, scores)
     scores = without_repeats(scores)
     logit, label = scores.logit, scores.label
     roc = roc_curve(logit, label)
     grid = _fpr_grid(roc.n_negatives)
     resamples = resample_cells(
-        logit, label, scores.columns["sky_cell"], lambda r: _statistics(r, grid), n_resamples, seed
+        logit, label, scores.columns["sky_cell"], lambda r: statistics(r, grid), n_resamples, seed
     )
     counts = _counts(scores)
-    figures = _figures(roc)
+    points = quoted_points(roc)
+    figures = quoted_figures(roc, points)
     low, high = resamples.interval()
     for i, name in enumerate(figures):
         figures[name] |= {"cell_low": _number(low, i), "cell_high": _number(high, i)}
@@ -69,6 +89,8 @@ def evaluate(scores: Scores, n_resamples: int = 1_000, seed: int = 0) -> dict[st
         "figures": figures,
         "unresolved": [name for name, figure in figures.items() if not figure["resolved"]],
         "min_events": MIN_EVENTS,
+        "purity": purities(points),
+        "calibration": reliability_of(scores, calibration),
         "binary_score_frac": _sure_scores(logit, roc, counts),
         "cell_bootstrap": _bootstrap_facts(resamples, seed),
         "curve": _curve(roc, grid, low[len(figures) :], high[len(figures) :]),
@@ -88,27 +110,6 @@ def _counts(scores: Scores) -> dict[str, int]:
         "repeated_controls": scores.repeated_controls,
         "sky_cells": len(np.unique(scores.columns["sky_cell"])),
     }
-
-
-def _figures(roc: Roc) -> dict[str, dict[str, Any]]:
-    low, high = auroc_interval(roc)
-    n = {"n_positives": roc.n_positives, "n_negatives": roc.n_negatives}
-    enough = min(roc.n_positives, roc.n_negatives) >= MIN_EVENTS
-    figures: dict[str, dict[str, Any]] = {
-        "auroc": {"value": auroc(roc), "low": low, "high": high, **n, "resolved": enough}
-    }
-    for fpr in FPR_TARGETS:
-        figures[fpr_name(fpr)] = asdict(tpr_at_fpr(roc, fpr))
-    figures[f"fpr@tpr{TPR_TARGET}"] = asdict(fpr_at_tpr(roc))
-    return {name: _finite(figure) for name, figure in figures.items()}
-
-
-def _statistics(roc: Roc, grid: np.ndarray) -> np.ndarray:
-    """Return the figures of `_figures` in its order, then the TPR at each FPR of `grid`."""
-    tpr = [roc.true_positives[roc.at_fpr(fpr)] / roc.n_positives for fpr in (*FPR_TARGETS, *grid)]
-    fpr = roc.false_positives[roc.at_tpr(TPR_TARGET)] / roc.n_negatives
-    k = len(FPR_TARGETS)
-    return np.array([auroc(roc), *tpr[:k], fpr, *tpr[k:]])
 
 
 def _fpr_grid(n_negatives: int) -> np.ndarray:
@@ -152,11 +153,6 @@ def _number(values: np.ndarray, i: int) -> float | None:
     return float(values[i]) if i < len(values) and np.isfinite(values[i]) else None
 
 
-def _finite(figure: dict[str, Any]) -> dict[str, Any]:
-    """Replace infinities (the threshold where nothing passes), which JSON has not, by None."""
-    return {k: None if isinstance(v, float) and not np.isfinite(v) else v for k, v in figure.items()}
-
-
 def summary(metrics: dict[str, Any]) -> str:
     """Return the figures as lines for a terminal."""
     n = metrics["n"]
@@ -167,6 +163,10 @@ def summary(metrics: dict[str, Any]) -> str:
     for name, f in metrics["figures"].items():
         note = "" if f["resolved"] else "  unresolved"
         lines.append(f"{name:14s} {f['value']:.4f}  [{f['low']:.4f}, {f['high']:.4f}]{note}")
+    for name, found in metrics["calibration"]["reliability"].items():
+        lines.append(
+            f"{'ece ' + name:14s} {found['ece']:.4f}  (calibrated: {found['ece_if_calibrated']:.4f})"
+        )
     sure = metrics["binary_score_frac"]
     lines.append(f"{'binary_score_frac':14s} {sure['value']:.4f}  (calibrated: {sure['calibrated']:.4f})")
     return "\n".join(lines)
@@ -185,6 +185,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="COLUMN=VALUE",
         help="leave out rows below it, as theta_over_psf=0.5: controls by the injection they would have had; "
         "may be repeated",
+    )
+    p.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="file of evaluation.calibrate: show whether its probabilities hold here",
     )
     p.add_argument("--resamples", type=int, default=1_000, help="resamples of sky cells (default 1000)")
     p.add_argument("--seed", type=int, default=0, help="seed of the resamples")
@@ -208,11 +213,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         minimum = dict(arguments.minimum)
         scores = at_least(read_scores(arguments.scores, (*COLUMNS, *minimum)), minimum)
-        metrics = evaluate(scores, arguments.resamples, arguments.seed)
+        calibration = read_calibration(arguments.calibration) if arguments.calibration else None
+        metrics = evaluate(scores, arguments.resamples, arguments.seed, calibration)
         replace_file(
             join(arguments.out, METRICS_NAME), json.dumps(metrics, indent=1, allow_nan=False).encode()
         )
-    except (DatasetError, SchemaError, ScoresError, MetricsError, StorageError) as error:
+    except (CalibrationError, DatasetError, SchemaError, ScoresError, MetricsError, StorageError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     print(summary(metrics))

@@ -99,6 +99,32 @@ def histogram(metrics: dict[str, Any]) -> str:
     return draw(paint)
 
 
+def reliability(metrics: dict[str, Any]) -> str:
+    """Draw the observed share of injections against the predicted one: raw logits, and each calibration."""
+    found = metrics["calibration"]["reliability"]
+    looks = {"raw": (GREY, "o"), "temperature": (BLUE, "o"), "isotonic": (ORANGE, "s")}
+
+    def paint(axis: Axes) -> None:
+        axis.plot([0, 1], [0, 1], color=GREY, lw=1, ls="--")
+        for name, (colour, marker) in looks.items():
+            if name in found:
+                x, y, low, high = (
+                    np.array([b[k] for b in found[name]["bins"]])
+                    for k in ("predicted", "observed", "low", "high")
+                )
+                axis.errorbar(x, y, [y - low, high - y], color=colour, fmt=marker, ms=4, lw=1.2,
+                              label=f"{name}, error {found[name]['ece']:.3f}")  # fmt: skip
+        axis.set(
+            xlim=(-0.02, 1.02),
+            ylim=(-0.02, 1.02),
+            xlabel="predicted probability",
+            ylabel="share of injections",
+        )
+        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1)
+
+    return draw(paint)
+
+
 def completeness(rows: list[dict[str, Any]], label: str) -> str:
     """Draw one axis of stage 4d's table: every bin of equal width, empty ones hatched."""
     kinds = {kind: [r for r in rows if r["rows"] == kind] for kind in ("all", "clean")}

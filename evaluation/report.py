@@ -1,8 +1,10 @@
 """Draw the page of a run: `python -m evaluation.report RUN`.
 
-Reads what the stages, the trainer and the evaluation left in the workspace RUN and writes
-`RUN/report/index.html`: one page that needs no network, with pictures of injections and controls, the
-figures with their intervals and N, training curves, completeness, row counts, failures, config and hashes.
+Reads what the stages, the trainer, the evaluation and the checks of the model left in the workspace RUN and writes
+`RUN/report/index.html`: one page that needs no network, with pictures of injections and controls, the figures with
+their intervals and N, calibration, every check's section (gates, anchors, selection function, probe, comparisons),
+training curves, completeness, row counts, failures, config and hashes. `RUN/report/report.json` has the same for
+programs.
 Every number comes from a file of the run; a part that is not there is shown as missing, with the command that
 makes it.
 """
@@ -10,9 +12,11 @@ makes it.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
+import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,14 +32,15 @@ from darkhaloscope.page import duration, number, page_css, percent
 from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
-from darkhaloscope.storage import StorageError, join, replace_file
+from darkhaloscope.storage import StorageError, join, read_bytes, replace_file
 from darkhaloscope.validation.examples import choose, read_choice
 from evaluation import figures
 from evaluation.gallery import pictures
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 from evaluation.workspace import STAGES, Missing, Workspace, WorkspaceError, hash_faults, read_workspace
 
-PAGE_NAME = "report/index.html"
+PAGE_NAME, JSON_NAME = "report/index.html", "report/report.json"
+_PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
 _EXTREMES = 6  # most lens-like controls, and clearest missed arcs, that are shown
 
 
@@ -87,6 +92,9 @@ def page_of(workspace: Workspace) -> dict[str, Any]:
         "metrics": metrics,
         "roc": _chart(metrics, figures.roc),
         "histogram": _chart(metrics, figures.histogram),
+        "purity": _chart(metrics, lambda m: purity_table(m["purity"])),
+        "reliability": _chart(metrics, figures.reliability),
+        "sections": sections(workspace),
         "strata": strata(metrics),
         "completeness": completeness(workspace.completeness),
         "training": workspace.training,
@@ -98,6 +106,80 @@ def page_of(workspace: Workspace) -> dict[str, Any]:
         "failures": workspace.failures,
         "step_seconds": workspace.step_seconds,
     }
+
+
+def as_json(workspace: Workspace) -> dict[str, Any]:
+    """Return everything the page shows but its pictures; a part that is not there is {"missing": reason}."""
+    content = {
+        "made": datetime.now(UTC).isoformat(timespec="seconds"),
+        "code_version": code_version(),
+        "config_hash": workspace.experiment.digest(),
+        "experiment": workspace.experiment.as_dict(),
+        "does_not_belong_together": hash_faults(workspace),
+        **{
+            name: getattr(workspace, name)
+            for name in (
+                "hashes",
+                "metrics",
+                "sections",
+                "training",
+                "epochs",
+                "completeness",
+                "stages",
+                "scoring",
+            )
+        },
+        "failures": workspace.failures,
+        "step_seconds": workspace.step_seconds,
+    }
+    return _for_json(content)
+
+
+def _for_json(value: Any) -> Any:
+    if isinstance(value, Missing):
+        return {"missing": value.reason}
+    if isinstance(value, Mapping):
+        return {k: _for_json(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_for_json(v) for v in value]
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def purity_table(rows: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Return the purities of each point of the curve, in the order of the prevalences."""
+    names = dict.fromkeys(r["at"] for r in rows)
+    return {name: [r for r in rows if r["at"] == name] for name in names}
+
+
+def sections(workspace: Workspace) -> list[dict[str, Any]]:
+    """Return the checks' sections as the page shows them: an id, which columns are numbers, pictures in the page."""
+    shown = []
+    for name, section in workspace.sections.items():
+        tables = [
+            t | {"numbers": [_is_numbers(c) for c in zip(*t["rows"], strict=True)]} for t in section["tables"]
+        ]
+        pictures = [p | {"uri": _embedded(workspace.evaluation, p["file"])} for p in section["pictures"]]
+        shown.append(
+            section | {"id": "check_" + re.sub(r"\W", "_", name), "tables": tables, "pictures": pictures}
+        )
+    return shown
+
+
+def _is_numbers(column: Sequence[Any]) -> bool:
+    known = [cell for cell in column if cell is not None]
+    return bool(known) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in known)
+
+
+def _embedded(folder: str, file: str) -> str | Missing:
+    """Return a picture beside its section as a data URI; SVG is shown as an image, in which no script runs."""
+    kind = _PICTURES.get(file.rsplit(".", 1)[-1].lower())
+    if kind is None or "/" in file or "\\" in file:
+        return Missing(f"{file}: expected the name of an SVG or PNG file in {folder}")
+    try:
+        content = read_bytes(join(folder, file))
+    except FileNotFoundError:
+        return Missing(f"no {join(folder, file)}")
+    return f"data:{kind};base64," + base64.b64encode(content).decode()
 
 
 def _chart(part: Any, draw: Any) -> Any:
@@ -208,6 +290,8 @@ def main(argv: list[str] | None = None) -> int:
         workspace = read_workspace(arguments.run, arguments.experiment_id)
         page = join(arguments.run, PAGE_NAME)
         replace_file(page, render(workspace).encode())
+        content = json.dumps(as_json(workspace), indent=1, allow_nan=False)
+        replace_file(join(arguments.run, JSON_NAME), content.encode())
     except (
         ConfigError,
         DatasetError,

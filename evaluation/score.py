@@ -1,52 +1,52 @@
 """Score stamps with a checkpoint: `python -m evaluation.score --checkpoint C --data PACK --out DIR`.
 
-Writes a committed dataset of `records.SCORES`: the float32 logit and every column of the stamp but its
-pixels, one file for each file read. Preprocessing is the checkpoint's; it cannot be given, and stamps it was
-not made for are refused. A run that was cut off continues where it stopped; an output of another checkpoint,
-data set or option is refused.
+Writes a committed dataset of `records.SCORES`: the float32 logit, the calibrated probability where a calibration is
+given, and every column of the stamp but its pixels, one file for each file read. Instead of stamps, `--positions` takes
+a table of positions, whose stamps are cut as the pipeline would cut them. Several checkpoints are an
+ensemble: the mean of their calibrated logits, with their spread. Preprocessing is the checkpoint's; it cannot be
+given, and stamps it was not made for are refused. A run that was cut off continues where it stopped; an output of
+another checkpoint, data set or option is refused.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import csv
+import io
 import json
 import sys
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from tqdm import tqdm
 
-from darkhaloscope.dataset import (
-    DatasetError,
-    commit_chunk,
-    committed_chunks,
-    committed_files,
-    content_hash,
-    open_part,
-    write_part,
-)
-from darkhaloscope.records import SCORES, STAMPS
-from darkhaloscope.schema import SchemaError, check_schema, to_batch
+from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
+from darkhaloscope.records import SCORES
+from darkhaloscope.schema import SchemaError, to_batch
 from darkhaloscope.stage import OutputRefused, StageRun
-from darkhaloscope.storage import StorageError, join
+from darkhaloscope.storage import StorageError, join, replace_file
+from darkhaloscope.survey.bricks import read_brick_table
+from darkhaloscope.survey.errors import CatalogueError
+from darkhaloscope.survey.positions import Positions, read_positions
+from evaluation.ahead import ahead
+from evaluation.calibrate import CalibrationError
+from evaluation.committee import Committee, load_committee
 from evaluation.scores import PROVENANCE
-from training.checkpoint import CheckpointError, load, load_finder_model
-from training.data import Batch, make_batch
-from training.models import Finder
-from training.predict import predict
+from evaluation.sources import NARROW, Source, StampsAtPositions, stamp_files, stamps_at_positions
+from training.checkpoint import CheckpointError
 from training.preprocess import NormMethod, Preprocessing, PreprocessingError
 from training.shards import DataError
 
 REFUSALS = (
+    CalibrationError,
+    CatalogueError,
     CheckpointError,
     DataError,
     DatasetError,
+    FileNotFoundError,
     FloatingPointError,
     OutputRefused,
     PreprocessingError,
@@ -56,49 +56,29 @@ REFUSALS = (
 """What `score` raises when it cannot score; each message says what to do."""
 
 
-def d4_views(stamps: torch.Tensor) -> Iterator[torch.Tensor]:
-    """Yield the eight rotations and mirror images of square stamps (n, band, y, x)."""
-    for mirrored in (stamps, stamps.flip(-1)):
-        for quarter_turns in range(4):
-            yield torch.rot90(mirrored, quarter_turns, (-2, -1))
-
-
-def averaged_logits(model: Finder, batch: Batch) -> np.ndarray:
-    """Return the mean logit of the eight orientations, (n,) float32: the sky has no preferred one.
-
-    Arguments and errors as `training.predict.predict`.
-    """
-    views = [predict(model, batch._replace(stamps=view.contiguous())) for view in d4_views(batch.stamps)]
-    return np.asarray(np.mean(views, axis=0, dtype=np.float64), np.float32)
-
-
 def score(
-    checkpoint: str,
-    data: str,
+    committee: Committee,
+    source: Source,
     split: str,
     out: str,
-    d4: bool = False,
     batch_size: int = 512,
-    device: str = "cpu",
     overwrite: bool = False,
     take_over: bool = False,
     progress: bool = True,
-    expected: Mapping[str, Any] | None = None,
+    facts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Score every row of a split that has a stamp.
+    """Score every row of a source that has a stamp.
 
     Args:
-        checkpoint: path of a checkpoint of `training/train.py`.
-        data: URL of packed shards (or of stage 4c's output).
-        split: train, val or test.
+        committee: the networks, of `load_committee`.
+        source: the stamps, of `stamp_files` or `stamps_at_positions`.
+        split: which part of the data they are; it is recorded.
         out: URL of the dataset to write.
-        d4: average over the eight orientations.
         batch_size: rows at a time.
-        device: torch device.
         overwrite: replace an output of another config.
         take_over: seize an output whose writer died.
         progress: show a bar.
-        expected: fields of the preprocessing that the caller thinks the checkpoint has; others are refused.
+        facts: more that the record is to say, such as where checkpoint and data were.
 
     Returns:
         The record of the run, as written to `_stage_config.json`.
@@ -106,32 +86,32 @@ def score(
     Raises:
         One of `REFUSALS`.
     """
-    model, preprocessing, experiment = load_finder_model(checkpoint, device)
-    check_expected(preprocessing, expected or {}, checkpoint)
-    root, rows_of = _find(data, split)
-    files = committed_files(root)
-    inputs = {"checkpoint": _file_hash(checkpoint), "data": content_hash(root)}
-    options = {"split": split, "d4": d4}
-    provenance = {
-        **inputs, **options, "arch": model.arch, "experiment_id": experiment.experiment_id,
-        "mined_negatives": mined_negatives(load(checkpoint)),
-    }  # fmt: skip
+    provenance = committee.provenance() | {"data": source.hash, "split": split}
+    inputs = {k: provenance[k] for k in ("checkpoint", "data", "calibration") if k in provenance}
     schema = SCORES.arrow({PROVENANCE: json.dumps(provenance, sort_keys=True)})
     with StageRun(
-        out, "score", experiment, (), inputs, options, overwrite=overwrite, take_over=take_over
-    ) as run:
-        run.record |= {"checkpoint": str(checkpoint), "data": str(data), "device": str(device)}
+        out, "score", committee.members[0].experiment, (), inputs, {"split": split, "d4": committee.d4},
+        overwrite=overwrite, take_over=take_over,
+    ) as run:  # fmt: skip
+        run.record |= facts or {}
         done = committed_chunks(out)
-        for number, url in enumerate(tqdm(files, desc="score", unit="file", disable=not progress)):
+        for number in tqdm(range(len(source)), desc="score", unit="piece", disable=not progress):
             if number in done:
                 continue
-            job = _FileScorer(model, preprocessing, rows_of, d4, batch_size)
-            part = write_part(out, number, 0, job.batches(url), schema)
+            told: dict[str, Any] = {}
+            rows = scored(committee, source.tables(number, batch_size, told), source.name(number))
+            part = write_part(out, number, 0, rows, schema)
             run.owner.check()
-            commit_chunk(out, number, [part], {"source": Path(url).name, "without_stamp": job.without_stamp})
-        chunks = committed_chunks(out).values()
-        rows, lost = sum(c["rows"] for c in chunks), sum(c["without_stamp"] for c in chunks)
-        return run.finish(rows_in=rows + lost, scored=rows, without_stamp=lost)
+            commit_chunk(out, number, [part], told)
+        return run.finish(**_counts(list(committed_chunks(out).values())))
+
+
+def _counts(chunks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what became of all rows: scored, or without a stamp and why."""
+    rows, lost = sum(c["rows"] for c in chunks), sum(c["without_stamp"] for c in chunks)
+    reasons = sum((Counter(c.get("reasons", {})) for c in chunks), Counter[str]())
+    counts = {"rows_in": rows + lost, "scored": rows, "without_stamp": lost}
+    return counts | ({"reasons": dict(reasons)} if reasons else {})
 
 
 def check_expected(preprocessing: Preprocessing, expected: Mapping[str, Any], where: str) -> None:
@@ -148,60 +128,52 @@ def check_expected(preprocessing: Preprocessing, expected: Mapping[str, Any], wh
         )
 
 
-class _FileScorer:
-    """Scores the row groups of one file, counting the rows that have no stamp."""
+def scored(committee: Committee, tables: Iterator[pa.Table], where: str) -> Iterator[pa.RecordBatch]:
+    """Yield SCORES batches of rows that have a stamp; reading, networks and writing go on side by side."""
 
-    def __init__(
-        self,
-        model: Finder,
-        preprocessing: Preprocessing,
-        split: str,
-        d4: bool,
-        batch_size: int,
-    ) -> None:
-        self.model, self.preprocessing, self.split = model, preprocessing, split
-        self.d4, self.batch_size = d4, batch_size
-        self.without_stamp = 0
+    def batches() -> Iterator[pa.RecordBatch]:
+        for table in ahead(tables):
+            rows = {n: table.column(n) for n in NARROW}
+            yield to_batch(SCORES, {**rows, **committee.score(table, where)})
 
-    def batches(self, url: str) -> Iterator[pa.RecordBatch]:
-        """Yield SCORES batches of one file."""
-        narrow = [name for name in SCORES.names if name != "logit"]
-        with open_part(url) as part:
-            check_schema(STAMPS, part.schema_arrow, url, [*narrow, "stamp"])
-            for rows in part.iter_batches(self.batch_size, columns=[*narrow, "stamp"]):
-                table = pa.Table.from_batches([rows.replace_schema_metadata(part.schema_arrow.metadata)])
-                if self.split:
-                    table = table.filter(pc.equal(table.column("region_split"), self.split))
-                kept = table.filter(pc.equal(table.column("cutout_ok"), 1))
-                self.without_stamp += table.num_rows - kept.num_rows
-                if kept.num_rows:
-                    batch = make_batch(kept, self.preprocessing, url)
-                    logit = averaged_logits(self.model, batch) if self.d4 else predict(self.model, batch)
-                    yield to_batch(SCORES, {**{n: kept.column(n) for n in narrow}, "logit": logit})
-
-
-def mined_negatives(content: dict[str, Any]) -> int:
-    """Return how many rows of mined negatives a checkpoint was trained on: `evaluation.mine` asks for none."""
-    return int(content["data"].get("train", {}).get("samples", {}).get("hard_negative", 0))
-
-
-def _find(data: str, split: str) -> tuple[str, str]:
-    """Return the dataset that holds `split`, and the region_split to keep of it ("": all of it)."""
-    packed = join(data, f"split={split}")
-    return (packed, "") if committed_chunks(packed) else (data, split)
-
-
-def _file_hash(path: str) -> str:
-    with Path(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return ahead(batches())
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser("python -m evaluation.score", description=__doc__.split("\n\n")[0])
-    p.add_argument("--checkpoint", required=True, help="checkpoint of training/train.py")
-    p.add_argument("--data", required=True, help="URL of packed shards (split=... below it)")
-    p.add_argument("--split", default="test", choices=("train", "val", "test"), help="default test")
+    p.add_argument(
+        "--checkpoint", required=True, nargs="+", metavar="FILE",
+        help="checkpoint of training/train.py; several are an ensemble: the mean of their calibrated logits",
+    )  # fmt: skip
+    p.add_argument(
+        "--calibration", nargs="+", default=[], metavar="FILE",
+        help="files of evaluation.calibrate, in any order: fill the column probability; an ensemble needs each",
+    )  # fmt: skip
+    what = p.add_mutually_exclusive_group(required=True)
+    what.add_argument("--data", help="URL of packed shards (split=... below it), or of stage 4c's output")
+    what.add_argument(
+        "--positions", metavar="FILE", help="table of positions, deg: CSV, FITS, VOTable or Parquet"
+    )
+    p.add_argument("--coadds", help="with --positions: URL with coadd/ below it, such as a cache of stage 4b")
+    p.add_argument("--bricks", help="with --positions: the release's survey-bricks table")
+    p.add_argument(
+        "--cache", default="", help="with --positions: folder or S3 URL to keep copies of bricks in"
+    )
+    p.add_argument(
+        "--object-type",
+        default="",
+        help="with --positions: what all of them are, as lens or random, if no column says",
+    )
+    p.add_argument(
+        "--units", default="", choices=("deg",), help="with --positions: RAs of 0 to 24 are degrees"
+    )
+    p.add_argument(
+        "--split",
+        default="test",
+        choices=("train", "val", "test", "all"),
+        help="default test; all: whatever its split, of stamps that are not packed",
+    )
     p.add_argument("--out", required=True, help="URL of the scores dataset to write")
     p.add_argument("--d4", action="store_true", help="average over the eight orientations (8 times the work)")
     p.add_argument(
@@ -215,22 +187,52 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+def source_of(a: argparse.Namespace, committee: Committee) -> Source:
+    """Return the stamps that the command line asks for.
+
+    Raises:
+        CatalogueError, DatasetError, FileNotFoundError: the table or the data cannot be read.
+    """
+    if a.data:
+        return stamp_files(a.data, a.split)
+    if not (a.coadds and a.bricks):
+        raise CatalogueError(f"{a.positions}: give --coadds and --bricks too: stamps are cut from the coadds")
+    positions = read_positions(a.positions, a.units, a.object_type)
+    experiment = committee.members[0].experiment
+    return stamps_at_positions(positions, read_brick_table(a.bricks), a.coadds, experiment, a.cache)
+
+
+def write_refused(out: str, positions: Positions) -> str:
+    """Write `refused.csv`, the positions without a stamp and why; return its URL."""
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["row", "ra", "dec", "object_name", "reason"])
+    refused = [r for chunk in committed_chunks(out).values() for r in chunk["refused"]]
+    for r in sorted(refused, key=lambda r: r["row"]):
+        rows.writerow(
+            [r["row"], *(positions.columns[k][r["row"]] for k in ("ra", "dec", "object_name")), r["reason"]]
+        )
+    url = join(out, "refused.csv")
+    replace_file(url, text.getvalue().encode())
+    return url
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
+    split = "all" if a.positions else a.split
+    facts = {"checkpoint": ", ".join(a.checkpoint), "data": a.data or a.positions, "device": a.device}
     try:
+        committee = load_committee(a.checkpoint, a.calibration, a.d4, a.device)
+        if a.norm_method:
+            for path, member in zip(a.checkpoint, committee.members, strict=True):
+                check_expected(member.preprocessing, {"norm_method": a.norm_method}, path)
+        source = source_of(a, committee)
         record = score(
-            a.checkpoint,
-            a.data,
-            a.split,
-            a.out,
-            a.d4,
-            a.batch_size,
-            a.device,
-            a.overwrite,
-            a.take_over,
-            expected={"norm_method": a.norm_method} if a.norm_method else {},
-        )
+            committee, source, split, a.out, a.batch_size, a.overwrite, a.take_over, facts=facts
+        )  # fmt: skip
+        if isinstance(source, StampsAtPositions):
+            print(f"refused positions, each with its reason -> {write_refused(a.out, source.positions)}")
     except REFUSALS as error:
         print(f"score: {error}", file=sys.stderr)
         return 1

@@ -92,7 +92,15 @@ def without_repeats(scores: Scores) -> Scores:
     Nothing is added to a control, so replicates of one host are the same pixels again, and would narrow every
     interval of the FPR as if they were new galaxies. (Logits do not tell them apart: those of the same pixels
     differ in the last digits from batch to batch.)
+
+    Raises:
+        ScoresError: a row's label is neither 0 nor 1: nobody knows whether it is a lens.
     """
+    if (unknown := ~np.isin(scores.columns["label"], (0, 1))).any():
+        raise ScoresError(
+            f"{unknown.sum()} of {len(unknown)} rows have a label other than 0 and 1, such as task_id "
+            f"{scores.columns['task_id'][unknown][0]}: figures need to know what is a lens"
+        )
     control = np.flatnonzero(~scores.label)
     keep = scores.label.copy()
     keep[control[np.unique(scores.columns["host_id"][control], return_index=True)[1]]] = True

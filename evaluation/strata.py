@@ -14,6 +14,8 @@ import numpy as np
 
 from darkhaloscope.intervals import clopper_pearson, wilson
 from darkhaloscope.records import SCORES
+from darkhaloscope.sky import galactic_latitude
+from darkhaloscope.survey.maskbits import BITS, bad_pixels
 from training.roc import auroc, roc_curve
 
 
@@ -35,12 +37,18 @@ AXES = (
 )
 """What the test set is divided by. Edges are fixed, so that runs compare."""
 
-COLUMNS = (*(axis.column for axis in AXES), "type")
+COLUMNS = (*(axis.column for axis in AXES), "type", "maskbits_any", "ra", "dec")
 """Columns that `stratify` needs."""
+
+_STAR = ("BRIGHT", "MEDIUM")
+_OBJECT = ("GALAXY", "CLUSTER")
+_GOOD = ("NPRIMARY", "SUB_BLOB")  # bits of pixels with nothing wrong
 
 
 def stratify(columns: Mapping[str, np.ndarray], label: np.ndarray, threshold: float) -> dict[str, Any]:
     """Return, per axis, TPR and FPR at `threshold` and the AUROC within each bin, with their N.
+
+    A galaxy's type, mask and footprint are classes with names; every other axis has edges.
 
     Args:
         columns: `logit` and the columns of `COLUMNS`, each (n,).
@@ -64,17 +72,61 @@ def stratify(columns: Mapping[str, np.ndarray], label: np.ndarray, threshold: fl
             }
             for i in range(len(axis.edges) + 1)
         ]
-        strata[axis.column] = _axis(axis.column, bins, label, index < 0)
-    kind = np.asarray(columns["type"], object).astype(str)
-    bins = [{"name": k, **_figures(columns["logit"], label, kind == k, threshold)} for k in np.unique(kind)]
-    strata["type"] = _axis("type", bins, label, np.zeros(len(label), bool))
+        strata[axis.column] = _axis(_column(axis.column), bins, label, index < 0)
+    for name, (meaning, classes) in _classes(columns).items():
+        bins = [
+            {"name": k, **_figures(columns["logit"], label, classes == k, threshold)}
+            for k in np.unique(classes)
+        ]
+        strata[name] = _axis(("", meaning), bins, label, np.zeros(len(label), bool))
     return strata
 
 
-def _axis(name: str, bins: list[dict[str, Any]], label: np.ndarray, missing: np.ndarray) -> dict[str, Any]:
+def _classes(columns: Mapping[str, np.ndarray]) -> dict[str, tuple[str, np.ndarray]]:
+    """Return axis -> (meaning, (n,) class of each row)."""
+    return {
+        "type": (_column("type")[1], np.asarray(columns["type"], object).astype(str)),
+        "mask": (
+            "what the survey's maskbits mark anywhere in the stamp",
+            mask_class(columns["maskbits_any"]),
+        ),
+        "footprint": (
+            "galactic cap and declination, which part the survey's observing programmes",
+            footprint(columns["ra"], columns["dec"]),
+        ),
+    }
+
+
+def mask_class(maskbits: np.ndarray) -> np.ndarray:
+    """Return what maskbits mark, (n,) str: the first that holds of no file, star, bad pixels, galaxy or cluster."""
+    bits = np.asarray(maskbits).astype(np.int64)
+    other = [name for name in BITS if name not in (*_STAR, *_OBJECT, *_GOOD)]
+    marks = [bits < 0, bad_pixels(bits, _STAR), bad_pixels(bits, other), bad_pixels(bits, _OBJECT)]
+    return np.select(marks, ["no file", "star", "bad pixels", "galaxy or cluster"], "clean")
+
+
+def footprint(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Return the part of the sky of positions in degrees, (n,) str: galactic cap, divided near programme borders.
+
+    DR10's depth and seeing change near Dec +5 in the south cap (DES is below it, but for its equatorial strip) and
+    near Dec -10 in the north cap (DECaLS is above it): lines on the sky, not the programmes' exact outlines.
+    """
+    north, dec = galactic_latitude(ra, dec) > 0, np.asarray(dec, float)
+    parts = [north & (dec >= -10), north, dec >= 5]
+    return np.select(parts, ["NGC, Dec ≥ -10", "NGC, Dec < -10", "SGC, Dec ≥ 5"], "SGC, Dec < 5")
+
+
+def _column(name: str) -> tuple[str, str]:
+    """Return unit and meaning of a column of the scores."""
     column = next(c for c in SCORES.columns if c.name == name)
+    return column.unit, column.meaning
+
+
+def _axis(
+    what: tuple[str, str], bins: list[dict[str, Any]], label: np.ndarray, missing: np.ndarray
+) -> dict[str, Any]:
     lost = {"positives": int((missing & label).sum()), "negatives": int((missing & ~label).sum())}
-    return {"unit": column.unit, "meaning": column.meaning, "bins": bins, "missing": lost}
+    return {"unit": what[0], "meaning": what[1], "bins": bins, "missing": lost}
 
 
 def _figures(logit: np.ndarray, label: np.ndarray, inside: np.ndarray, threshold: float) -> dict[str, Any]:

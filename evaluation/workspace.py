@@ -19,6 +19,7 @@ from darkhaloscope.schema import SchemaError, check_schema
 from darkhaloscope.stage import RECORD_NAME, place, read_record
 from darkhaloscope.storage import filesystem, join, read_bytes
 from evaluation.evaluate import FORMAT, METRICS_NAME
+from evaluation.section import read_all
 
 STAGES = {
     "phase3": "targets: galaxies that may be hosts",
@@ -29,6 +30,8 @@ STAGES = {
     "pack": "training shards",
 }
 """Folder of each stage, in order, and what it makes."""
+
+_OF_STAGES = ("targets", "manifest", "coadds", "stamps")  # inputs that stages made; others come from outside
 
 
 class WorkspaceError(RuntimeError):
@@ -56,6 +59,7 @@ class Workspace:
         scoring: `_stage_config.json` of the scores, or Missing.
         metrics: `metrics.json`, or Missing.
         completeness: rows of stage 4d's table, or Missing.
+        sections: what the checks of the model left for the report (`evaluation.section`), by name.
         hashes: content hashes of the datasets that are there, by name.
         step_seconds: how long each step of a smoke run took, of its `summary.json`; empty for other runs.
     """
@@ -69,12 +73,18 @@ class Workspace:
     scoring: dict[str, Any] | Missing
     metrics: dict[str, Any] | Missing
     completeness: list[dict[str, Any]] | Missing
+    sections: dict[str, dict[str, Any]]
     hashes: dict[str, str]
     step_seconds: dict[str, float]
 
     def place(self, stage: str) -> str:
         """Return the URL of a stage's output."""
         return place(self.root, stage, self.experiment)
+
+    @property
+    def evaluation(self) -> str:
+        """URL of the folder of figures and sections."""
+        return join(self.root, "evaluation")
 
     @property
     def scores(self) -> str:
@@ -105,6 +115,7 @@ def read_workspace(root: str, experiment_id: str | None = None) -> Workspace:
         scoring=_stage(join(root, "scores", experiment.name), "score"),
         metrics=_metrics(join(root, "evaluation", METRICS_NAME)),
         completeness=_table(place(root, "phase4d", experiment)),
+        sections=read_all(join(root, "evaluation")),
         hashes=_hashes(root, experiment),
         step_seconds=_step_seconds(join(root, "summary.json")),
     )
@@ -208,7 +219,7 @@ def hash_faults(workspace: Workspace) -> list[str]:
     known = {r["hash"] for r in workspace.stages.values() if not isinstance(r, Missing)}
     for name, record in workspace.stages.items():
         for source, found in ({} if isinstance(record, Missing) else record["inputs"]).items():
-            if found not in known:
+            if source in _OF_STAGES and found not in known:
                 faults.append(f"{name} was made from {source} {found}, which no stage here has as its hash")
     checks: list[tuple[str, str, str]] = []
     if not isinstance(metrics, Missing):
@@ -218,7 +229,21 @@ def hash_faults(workspace: Workspace) -> list[str]:
     if not isinstance(workspace.training, Missing):
         for split, facts in workspace.training["data"].items():
             checks.append((f"training read the {split} shards", facts["content_hash"], split))
+    faults += _section_faults(workspace)
     for what, found, name in checks:
         if found != hashes.get(name, "absent"):
             faults.append(f"{what} {found}; those here are {hashes.get(name, 'absent')}")
     return faults
+
+
+def _section_faults(workspace: Workspace) -> list[str]:
+    """Return sections that were measured on something else than what is here; hashes may be given in full."""
+    here = dict(workspace.hashes)
+    if not isinstance(workspace.scoring, Missing):
+        here["checkpoint"] = workspace.scoring["inputs"]["checkpoint"]
+    return [
+        f"section {name} is of {what} {found}; those here are {here[what]}"
+        for name, section in workspace.sections.items()
+        for what, found in section["made_from"].items()
+        if what in here and not str(found).startswith(here[what])
+    ]

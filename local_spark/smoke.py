@@ -29,7 +29,12 @@ def paint(sky: str) -> Step:
 
 
 def pipeline(
-    out: str, experiment: Experiment, file: str, sky: str, train_flags: tuple[str, ...] = ()
+    out: str,
+    experiment: Experiment,
+    file: str,
+    sky: str,
+    train_flags: tuple[str, ...] = (),
+    calibrated: bool = False,
 ) -> list[Step]:
     """Return the commands from targets to figures.
 
@@ -39,10 +44,14 @@ def pipeline(
         file: its TOML file.
         sky: root of the survey.
         train_flags: further flags of the trainer.
+        calibrated: fit a calibration on the split val, and evaluate it on the test split.
     """
     shared = ("--experiment", file, "--output-s3", out, "--survey-source", sky)
     packed = place(out, "pack", experiment)
     trained, scores = join(out, "training", experiment.name), join(out, "scores", experiment.name)
+
+    best, calibration = join(trained, "best.pt"), join(out, "evaluation", "calibration.json")
+    fit = ("--calibration", calibration) if calibrated else ()
 
     def stage(name: str) -> tuple[str, ...]:
         return spark("phase4_pipeline.py", "--stage", name, *shared)
@@ -62,20 +71,37 @@ def pipeline(
                 "--data", packed, "--out_dir", trained, "--overwrite", *train_flags,
             ),
         ),
+        *(calibrate(best, packed, f"{scores}-val", calibration) if calibrated else ()),
         Step(
             "score",
             "score the test split",
             python(
-                "-m", "evaluation.score", "--checkpoint", join(trained, "best.pt"), "--data", packed,
-                "--out", scores, "--overwrite",
+                "-m", "evaluation.score", "--checkpoint", best, "--data", packed,
+                "--out", scores, "--overwrite", *fit,
             ),
         ),
         Step(
             "evaluate",
             "figures at operational thresholds",
-            python("-m", "evaluation.evaluate", "--scores", scores, "--out", join(out, "evaluation")),
+            python("-m", "evaluation.evaluate", "--scores", scores, "--out", join(out, "evaluation"), *fit),
         ),
     ]  # fmt: skip
+
+
+def calibrate(checkpoint: str, data: str, scores: str, out: str) -> list[Step]:
+    """Return the commands that fit a calibration on the split val."""
+    score = (
+        "-m", "evaluation.score", "--checkpoint", checkpoint, "--data", data, "--split", "val",
+        "--out", scores, "--overwrite",
+    )  # fmt: skip
+    return [
+        Step("score_val", "score the validation split", python(*score)),
+        Step(
+            "calibrate",
+            "fit probabilities",
+            python("-m", "evaluation.calibrate", "--scores", scores, "--out", out),
+        ),
+    ]
 
 
 def summarise(out: str, experiment: Experiment, seconds: dict[str, float]) -> dict[str, Any]:
@@ -123,7 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     start = time.perf_counter()
     try:
         sky = join(out, "sky")
-        seconds = run_steps([paint(sky), *pipeline(out, experiment, str(EXPERIMENT), sky)])
+        seconds = run_steps([paint(sky), *pipeline(out, experiment, str(EXPERIMENT), sky, calibrated=True)])
         summary = summarise(out, experiment, seconds)
         replace_file(join(out, "summary.json"), json.dumps(summary, indent=1).encode())
         run_steps([Step("report", "draw the report", python("-m", "evaluation.report", out))])

@@ -26,3 +26,11 @@ def test_groups_link_positions_step_by_step():
     found = sky.groups(ra, dec, 1.0)
     assert found[0] == found[1] == found[2] == found[4] != found[3]
     assert len(sky.groups(ra[:0], dec[:0], 1.0)) == 0
+
+
+def test_galactic_latitudes_are_astropys():
+    rng = np.random.default_rng(2)
+    ra, dec = rng.uniform(0, 360, 200), np.degrees(np.arcsin(rng.uniform(-1, 1, 200)))
+    np.testing.assert_allclose(
+        sky.galactic_latitude(ra, dec), SkyCoord(ra, dec, unit="deg").galactic.b.deg, atol=1e-4
+    )

@@ -27,7 +27,16 @@ An exact 95 % interval of a rate of 30 events spans a factor 2.1; at FPR 1e-4 th
 LOW_FPR = (1e-4, 1e-2)
 """False-positive rates over which `mean_tpr` averages; see there for few negatives."""
 
-_STEPS = 25  # of that average: twelve a decade
+FEW = (0, 10)
+"""False positives in the whole test set at which TPR0 and TPR10 are quoted."""
+
+RARE_FPR = (1e-5, 1e-3)
+"""False-positive rates over which the partial area is taken: where a survey of millions of galaxies works."""
+
+PREVALENCES = (1e-2, 1e-3, 1e-4)
+"""Shares of lenses among the galaxies looked at, for which the purity is quoted."""
+
+_STEPS = 25  # of an average over log FPR: twelve a decade
 
 
 @dataclass(frozen=True)
@@ -94,6 +103,50 @@ def fpr_at_tpr(roc: Roc, tpr: float = TPR_TARGET) -> OperatingPoint:
     return _point(roc, i, tpr, roc.fpr[i], bounds, resolved)
 
 
+def tpr_within(roc: Roc, false_positives: int) -> OperatingPoint:
+    """Return the largest TPR with at most that many false positives among all negatives: TPR0, TPR10.
+
+    Figures of the lens-finding challenge (Metcalf et al. 2019, A&A 625, A119), with "at most" as our reading of ten:
+    they depend on how many negatives there are, and compare only where that is alike.
+    Its interval is Wilson's at this threshold; resampled sky cells have the threshold's uncertainty in them too.
+    Resolved where `false_positives` are at least `MIN_EVENTS`, so TPR0 and TPR10 never are.
+    """
+    n, m = roc.n_negatives, roc.n_positives
+    i = roc.last_within(false_positives)
+    low, high = wilson(roc.true_positives[i], m)
+    bounds = float(low), float(high)
+    return _point(roc, i, false_positives / n, roc.tpr[i], bounds, false_positives >= MIN_EVENTS)
+
+
+def log_partial_area(roc: Roc, between: tuple[float, float] = RARE_FPR) -> float:
+    """Return the mean TPR over log FPR between two rates: the partial area of the ROC on a log axis, 0 to 1.
+
+    Exact for the curve as `at_fpr` reads it, a staircase that keeps each FPR. Below 1/n it is TPR0, since no rate
+    between 0 and 1/n can be told from 0 with n negatives.
+    """
+    first, last = (roc.at_fpr(fpr) for fpr in between)
+    edges = roc.false_positives[first + 1 : last + 1] / roc.n_negatives
+    widths = np.diff(np.log(np.clip([between[0], *edges, between[1]], *between)))
+    return float(roc.tpr[first : last + 1] @ widths / np.log(between[1] / between[0]))
+
+
+def log_partial_area_interval(roc: Roc, between: tuple[float, float] = RARE_FPR) -> tuple[float, float]:
+    """Return 95 % bounds of `log_partial_area`: the means of its points' bounds, as if they erred together."""
+    return _mean_of_points(roc, *between)[1:]
+
+
+def purity(tpr: float, fpr: float, prevalence: float) -> float | None:
+    """Return the share of lenses among what passes, pi TPR / (pi TPR + (1 - pi) FPR); None where nothing does.
+
+    Raises:
+        MetricsError: a prevalence outside 0 to 1, ends excluded.
+    """
+    if not 0 < prevalence < 1:
+        raise MetricsError(f"prevalence {prevalence}: expected a number between 0 and 1")
+    lenses, others = prevalence * tpr, (1 - prevalence) * fpr
+    return lenses / (lenses + others) if lenses + others > 0 else None
+
+
 def _quadrature(value: float, *ranges: tuple[Any, Any]) -> tuple[float, float]:
     """Combine independent ranges around `value`: their distances from it are added in quadrature."""
     below = np.hypot.reduce([float(value - low) for low, _ in ranges])
@@ -141,7 +194,12 @@ def mean_tpr(roc: Roc) -> tuple[float, float, float]:
     """
     n = roc.n_negatives
     low, high = max(LOW_FPR[0], 1 / n), min(max(LOW_FPR[1], 10 / n), 0.5)
-    points = [tpr_at_fpr(roc, fpr) for fpr in np.geomspace(min(low, high), high, _STEPS)]
+    return _mean_of_points(roc, min(low, high), high)
+
+
+def _mean_of_points(roc: Roc, low: float, high: float) -> tuple[float, float, float]:
+    """Return the mean over log FPR of TPR and of its bounds."""
+    points = [tpr_at_fpr(roc, fpr) for fpr in np.geomspace(low, high, _STEPS)]
     return tuple(float(np.mean([getattr(p, k) for p in points])) for k in ("value", "low", "high"))  # type: ignore
 
 

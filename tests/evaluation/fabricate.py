@@ -13,6 +13,8 @@ from darkhaloscope.injection.completeness import completeness_table, count
 from darkhaloscope.records import BANDS, COMPLETENESS, FAILURES, SCORES, STAMP_SIZE, STAMPS, stamp_metadata
 from darkhaloscope.schema import to_batch
 from evaluation.evaluate import main as evaluate
+from evaluation.section import Picture, Section, Table
+from evaluation.section import write as write_section
 
 
 def fabricated_columns(n, seed=0, split="test", n_cells=30):
@@ -96,12 +98,18 @@ def write_stamps(root, columns, pixels, dtype="float16", rows_per_group=64, part
     commit_chunk(str(root), 0, written)
 
 
+def score_columns(columns, logit):
+    """Columns of SCORES of one network without calibration."""
+    made = {"logit": np.asarray(logit, np.float32)}
+    made |= {n: pa.nulls(len(made["logit"]), pa.float32()) for n in ("logit_spread", "probability")}
+    return {n: columns[n] for n in SCORES.names if n not in made} | made
+
+
 def write_scores(root, columns, logit, chunk=0, provenance=None):
     """Write one committed file of a SCORES dataset."""
     provenance = {"checkpoint": "c" * 16, "data": "d" * 16} if provenance is None else provenance
     schema = SCORES.arrow({"scored_with": json.dumps(provenance, sort_keys=True)})
-    names = [n for n in SCORES.names if n != "logit"]
-    batch = to_batch(SCORES, {**{n: columns[n] for n in names}, "logit": np.asarray(logit, np.float32)})
+    batch = to_batch(SCORES, score_columns(columns, logit))
     commit_chunk(str(root), chunk, [write_part(str(root), chunk, 0, [batch], schema)])
 
 
@@ -141,6 +149,29 @@ def epochs(n=6):
             "tpr@fpr1e-2_low": max(rate - 0.1, 0), "tpr@fpr1e-2_high": rate + 0.1, "n_positives": 500,
             "n_negatives": 500, "unresolved": ["tpr@fpr1e-3", "tpr@fpr1e-4"], "best_epoch": i,
         }  # fmt: skip
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle cx="4" cy="4" r="3" fill="#1f6fb4"/></svg>'
+
+
+def write_sections(folder, hashes):
+    """Write a section that passes, with a wide table and pictures, and one that fails."""
+    (folder / "core.svg").write_text(SVG)
+    (folder.parent / "outside.svg").write_text(SVG.replace("circle", "ellipse"))
+    many = [f"column {i} with a long name" for i in range(12)]
+    wide = Table(
+        "by gate", ["gate", *many], [["core", *(i / 7 for i in range(11)), None], [HOSTILE, *range(12)]]
+    )
+    pictures = [
+        Picture("core", "core.svg", HOSTILE),
+        Picture("lost", "lost.png"),
+        Picture("out", "../outside.svg"),
+    ]
+    gates = Section(
+        "Shortcut gates", "All hold. " + HOSTILE, hashes, "pass", [wide], pictures, {"core": {"auc": 0.51}}
+    )
+    write_section(str(folder), "gates", gates)
+    write_section(str(folder), "probe-real", Section("Realism probe", "It can tell.", {}, "fail"))
 
 
 def write_workspace(root, n=240):
@@ -190,5 +221,7 @@ def write_workspace(root, n=240):
     made = {k: v[3:] for k, v in columns.items()}
     write_scores(scored, made, drawn_logits(made))
     data = content_hash(str(where["pack"] / "split=test"))
-    write_record(scored, "score", {"rows_in": n, "scored": n - 3, "without_stamp": 3}, {"data": data})
+    write_record(scored, "score", {"rows_in": n, "scored": n - 3, "without_stamp": 3},
+                 {"data": data, "checkpoint": "c" * 16})  # fmt: skip
     assert evaluate(["--scores", str(scored), "--out", str(root / "evaluation"), "--resamples", "50"]) == 0
+    write_sections(root / "evaluation", {"scores": content_hash(str(scored)), "checkpoint": "c" * 64})

@@ -13,7 +13,7 @@ from darkhaloscope.records import SCORES
 from evaluation.bootstrap import _cell_counts, resample_cells
 from evaluation.evaluate import evaluate, main
 from evaluation.scores import ScoresError, read_scores
-from evaluation.strata import AXES, COLUMNS, stratify
+from evaluation.strata import AXES, COLUMNS, footprint, mask_class, stratify
 from training.roc import auroc, roc_curve
 
 
@@ -44,7 +44,9 @@ def test_every_figure_has_its_n_interval_and_hashes(scores_root, metrics):
         "repeated_controls": 0,
         "sky_cells": 30,
     }
-    assert metrics["unresolved"] == ["tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4"]
+    assert metrics["unresolved"] == [
+        "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4", "TPR0", "TPR10", "pauc@logfpr",
+    ]  # fmt: skip
     for figure in metrics["figures"].values():
         assert figure["low"] <= figure["value"] <= figure["high"]
         assert figure["cell_low"] <= figure["value"] <= figure["cell_high"]
@@ -155,7 +157,7 @@ def test_strata_add_up_and_are_judged_at_the_global_threshold():
     columns["arc_snr"][:10] = np.nan
     label = columns["is_control"] == 0
     strata = stratify(columns, label, threshold=1.0)
-    assert set(strata) == {*COLUMNS} == {"type", *(a.column for a in AXES)}
+    assert set(strata) == {"type", "mask", "footprint", *(a.column for a in AXES)}
     for stratum in strata.values():
         for name, total in (("positives", 500), ("negatives", 500)):
             assert sum(b[f"n_{name}"] for b in stratum["bins"]) + stratum["missing"][name] == total
@@ -166,6 +168,38 @@ def test_strata_add_up_and_are_judged_at_the_global_threshold():
     assert sharp["tpr"] == np.mean(columns["logit"][inside & label] >= 1.0)
     assert sharp["fpr"] == np.mean(columns["logit"][inside & ~label] >= 1.0)
     assert sharp["auroc"] == pytest.approx(roc_auc_score(label[inside], columns["logit"][inside]))
+
+
+def test_masks_and_footprint_are_classes_of_which_each_row_is_in_one():
+    names = {
+        "no file": -1,
+        "clean": 0,
+        "star": 1 << 11 | 1 << 5,
+        "bad pixels": 1 << 5 | 1 << 12,
+        "galaxy or cluster": 1 << 12,
+    }
+    assert mask_class(np.array(list(names.values()))).tolist() == list(names)
+    assert mask_class(np.array([1, 1 << 16])).tolist() == [
+        "clean",
+        "clean",
+    ]  # a neighbour's pixel, a re-fitted blob
+    ra, dec = np.array([180.0, 180, 10, 350]), np.array([20.0, -20, 10, -40])
+    expected = ["NGC, Dec ≥ -10", "NGC, Dec < -10", "SGC, Dec ≥ 5", "SGC, Dec < 5"]
+    assert footprint(ra, dec).tolist() == expected
+    borders = footprint(np.array([180.0, 180, 10, 10]), np.array([-10.0, -10.01, 5, 4.99])).tolist()
+    assert borders == expected
+
+
+def test_purities_are_those_of_the_points_they_are_at(metrics):
+    assert len(metrics["purity"]) == 6 * 3
+    for row in metrics["purity"]:
+        figure = metrics["figures"][row["at"]]
+        tpr, fpr = figure["value"], figure["false_positives"] / figure["n_negatives"]
+        if row["at"].startswith("fpr@"):
+            tpr, fpr = 0.85, figure["value"]
+        pi = row["prevalence"]
+        assert row["value"] == pytest.approx(pi * tpr / (pi * tpr + (1 - pi) * fpr))
+        assert row["low"] <= row["value"] <= row["high"]
 
 
 def test_an_empty_stratum_has_no_rate_rather_than_zero():
@@ -182,7 +216,7 @@ def test_the_command_writes_the_file_and_prints_the_figures(scores_root, tmp_pat
     printed = capsys.readouterr().out
     assert "2,000 injections, 2,000 controls in 30 sky cells" in printed
     assert f"tpr@fpr1e-4    {figures['tpr@fpr1e-4']['value']:.4f}" in printed
-    assert printed.count("unresolved") == 3
+    assert printed.count("unresolved") == 6
 
 
 def test_a_bound_holds_for_both_classes_and_is_recorded(tmp_path, capsys):

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from fabricate import fabricated_columns
+from fabricate import fabricated_columns, score_columns
 
 from darkhaloscope.dataset import commit_chunk, read_table, write_part
 from darkhaloscope.records import HARD_NEGATIVES, SCORES
@@ -22,10 +22,11 @@ def write_scores(root, logit, change=None, **provenance) -> str:
     columns |= {"ra": np.full(N, 150.0), "dec": np.arange(N) * 0.01}
     if change:
         change(columns)
-    columns = {k: v for k, v in columns.items() if k in SCORES.names} | {"logit": logit}
     told = {"checkpoint": "0123456789abcdef", "arch": root.name, "mined_negatives": 0, **provenance}
     metadata = {PROVENANCE: json.dumps({k: v for k, v in told.items() if v is not None})}
-    part = write_part(str(root), 0, 0, [to_batch(SCORES, columns, metadata)], SCORES.arrow(metadata))
+    part = write_part(
+        str(root), 0, 0, [to_batch(SCORES, score_columns(columns, logit), metadata)], SCORES.arrow(metadata)
+    )
     commit_chunk(str(root), 0, [part])
     return str(root)
 

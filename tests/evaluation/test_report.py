@@ -1,6 +1,7 @@
 """The page of a run: self-contained, escaped, true to the files, and open about what is missing."""
 
 import base64
+import html
 import io
 import json
 import re
@@ -9,14 +10,14 @@ import subprocess
 
 import numpy as np
 import pytest
-from fabricate import EXPERIMENT, HOSTILE, write_record, write_workspace
+from fabricate import EXPERIMENT, HOSTILE, SVG, write_record, write_sections, write_workspace
 from matplotlib.image import imread
 
 from darkhaloscope.page import duration, number, percent
 from darkhaloscope.pictures import lupton_rgb
 from darkhaloscope.validation.examples import CHOICE, choose, read_choice
 from evaluation.gallery import pictures
-from evaluation.report import extremes, galleries, main, render
+from evaluation.report import as_json, extremes, galleries, main, render
 from evaluation.scores import Scores, read_scores
 from evaluation.workspace import Missing, WorkspaceError, hash_faults, read_workspace
 
@@ -43,9 +44,10 @@ def copy(run, tmp_path):
 
 def test_the_page_needs_nothing_but_itself(page):
     sources = re.findall(r'(?:src|href)="([^"]*)"', page)
-    pictures = [s for s in sources if s.startswith("data:image/png;base64,")]
+    kinds = {"data:image/png;base64,": b"\x89PNG", "data:image/svg+xml;base64,": b"<svg"}
+    pictures = {s: magic for s in sources for kind, magic in kinds.items() if s.startswith(kind)}
     assert len(pictures) > 60
-    assert all(base64.b64decode(s.split(",")[1]).startswith(b"\x89PNG") for s in pictures)
+    assert all(base64.b64decode(s.split(",")[1]).startswith(magic) for s, magic in pictures.items())
     assert all(s.startswith("#") for s in sources if s not in pictures)
     assert not re.search(r"<script|<link|<iframe|@import|url\(", page)
     assert "default-src 'none'; img-src data:" in page
@@ -71,12 +73,50 @@ def test_the_numbers_on_the_page_are_those_of_the_files(run, page):
         assert f"<td>{name}</td>" in page
         assert f"{number(figure['low'])} to {number(figure['high'])}" in page
         assert f"{number(figure['cell_low'])} to {number(figure['cell_high'])}" in page
-    assert page.count('<span class="tag">unresolved</span>') == len(metrics["unresolved"]) == 4
+    assert page.count('<span class="tag">unresolved</span>') == len(metrics["unresolved"]) == 7
     for found in (metrics["scores_hash"], EXPERIMENT.digest(), *read_workspace(str(run)).hashes.values()):
         assert found in page
     assert "1.6 min in all: sky 31.5 s, train 62.0 s." in page
     assert "5,000" in page  # sweep rows read, of stage 3's record
-    assert "<b>Missing" not in page and "Does not belong together" not in page
+    assert "<b>Missing:" not in page and "Does not belong together" not in page
+
+
+def test_every_check_is_a_section_with_its_verdict_tables_and_pictures(run, page):
+    for title, anchor, verdict in (
+        ("Shortcut gates", "check_gates", "pass"),
+        ("Realism probe", "check_probe_real", "fail"),
+    ):
+        assert f'<section id="{anchor}">' in page and f'<a href="#{anchor}">{title}</a>' in page
+        assert re.search(rf"<span>{title}</span><b>{verdict}</b>", page)
+    assert '<span class="verdict bad">fail</span>' in page
+    assert f"data:image/svg+xml;base64,{base64.b64encode(SVG.encode()).decode()}" in page
+    assert "evaluation/lost.png" in page  # a picture that is not there is said not to be
+    assert "../outside.svg: expected the name of an SVG or PNG file" in page
+    assert "column 11 with a long name" in page and ">0.1429<" in page
+
+
+def test_purity_and_calibration_are_those_of_the_files(run, page):
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    for row in metrics["purity"]:
+        assert percent(row["value"]) in page and percent(row["high"]) in page
+    assert "<b>Not calibrated.</b>" in page
+    for name, found in metrics["calibration"]["reliability"].items():
+        assert f'<td>{name}</td><td class="n">{number(found["ece"])}</td>' in page
+
+
+def test_programs_find_all_that_the_page_shows(run, page, copy):
+    def strict(text):
+        return json.loads(text, parse_constant=lambda name: pytest.fail(name))
+
+    content = strict((run / "report" / "report.json").read_text())
+    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
+    assert content["metrics"] == metrics
+    assert content["sections"]["gates"]["figures"] == {"core": {"auc": 0.51}}
+    assert content["hashes"] == read_workspace(str(run)).hashes
+    assert content["stages"]["phase4c"]["counts"]["failed"] == 3 and len(content["failures"]) == 1
+    assert content["does_not_belong_together"] == []
+    shutil.rmtree(copy / "training")
+    assert "training/train.py writes it" in as_json(read_workspace(str(copy)))["training"]["missing"]
 
 
 def test_what_is_not_there_is_named_with_the_reason(copy):
@@ -109,10 +149,15 @@ def test_figures_of_another_run_are_not_shown_as_this_ones(copy):
     file = copy / "evaluation" / "metrics.json"
     file.write_text(file.read_text().replace(json.loads(file.read_text())["scores_hash"], "f" * 16))
     write_record(copy / "phase4c" / PARTS, "4c", {"rows": 1}, {"manifest": "e" * 16})
+    write_record(copy / "phase3" / PARTS, "3", {"rows": 1}, {"sweeps": "9" * 16})  # from outside: no fault
+    write_sections(copy / "evaluation", {"scores": "a" * 16, "checkpoint": "b" * 64, "catalogue": "8" * 16})
     shutil.rmtree(copy / "pack" / PARTS / "split=train")
     faults = "\n".join(hash_faults(read_workspace(str(copy))))
     assert "metrics.json is of the scores ffffffffffffffff; those here are" in faults
     assert "phase4c was made from manifest eeeeeeeeeeeeeeee, which no stage here has" in faults
+    assert "section gates is of scores aaaaaaaaaaaaaaaa; those here are" in faults
+    assert f"section gates is of checkpoint {'b' * 64}; those here are {'c' * 16}" in faults
+    assert "8" * 16 not in faults and "9" * 16 not in faults
     assert "training read the train shards" in faults and "those here are absent" in faults
 
 
@@ -120,7 +165,7 @@ def test_figures_of_an_older_format_are_not_misread(copy):
     file = copy / "evaluation" / "metrics.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 0}))
     metrics = read_workspace(str(copy)).metrics
-    assert isinstance(metrics, Missing) and "format 0, this code reads 1" in metrics.reason
+    assert isinstance(metrics, Missing) and "format 0, this code reads 2" in metrics.reason
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
@@ -221,19 +266,60 @@ def test_values_are_written_for_people():
     assert [duration(v) for v in (3.14, 600, None)] == ["3.1 s", "10.0 min", "–"]
 
 
-@pytest.mark.slow
-def test_a_browser_shows_the_page(run, page, tmp_path):
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """Return a function that runs headless Chromium on a URL and returns what it printed."""
     chromium = shutil.which("chromium")
     if chromium is None:
-        pytest.skip("no chromium: apt-get install -y chromium")
+        pytest.skip("no chromium: apt-get install -y chromium (Debian's package)")
+    profile = tmp_path_factory.mktemp("profile")
     flags = (
         "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", f"user-data-dir={tmp_path / 'profile'}", "window-size=1200,3000",
-        f"screenshot={tmp_path / 'page.png'}",
+        "disable-component-update", "disable-sync", f"user-data-dir={profile}",
     )  # fmt: skip
-    url = (run / "report" / "index.html").as_uri()
-    subprocess.run([chromium, *(f"--{f}" for f in flags), url], check=True, timeout=120, capture_output=True)
-    shown = imread(tmp_path / "page.png")[:, :, :3]
-    assert shown.shape[0] == 3000
-    assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 1_000
+
+    def run(url, *more):
+        command = [chromium, *(f"--{f}" for f in (*flags, *more)), url]
+        return subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout
+
+    return run
+
+
+@pytest.mark.slow
+def test_a_browser_shows_the_page(run, page, browser, tmp_path):
+    for width in (390, 1200):
+        picture = tmp_path / f"{width}.png"
+        browser(
+            (run / "report" / "index.html").as_uri(), f"window-size={width},3000", f"screenshot={picture}"
+        )
+        shown = imread(picture)[:, :, :3]
+        assert shown.shape[:2] == (3000, width)
+        assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 1_000
     assert read_scores(str(run / "scores" / EXPERIMENT.name)).hash in page
+
+
+MEASURE = """onload = () => {
+  const d = f.contentDocument, r = d.documentElement, all = [...d.body.querySelectorAll('*')];
+  found.textContent = JSON.stringify({
+    wide: r.scrollWidth, screen: r.clientWidth,
+    images: d.images.length, anchors: d.querySelectorAll('nav a').length,
+    broken: [...d.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt),
+    out: all.filter(e => !e.closest('.wide') && e.getBoundingClientRect().right > r.clientWidth + 1)
+      .map(e => e.outerHTML.slice(0, 80)) }) }"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 768])
+def test_on_a_phone_the_page_is_no_wider_than_the_screen_and_every_picture_is_drawn(
+    page, browser, tmp_path, width
+):
+    # The page runs no script, so a page around it measures it, as wide as a phone and all of it opened.
+    opened = html.escape(page.replace("<details>", "<details open>"))
+    measure = tmp_path / "measure.html"
+    frame = f'<iframe id="f" width="{width}" height="800" style="border:0" srcdoc="{opened}"></iframe>'
+    measure.write_text(f'{frame}<pre id="found"></pre><script>{MEASURE}</script>')
+    found = json.loads(
+        re.search(r'<pre id="found">(.*?)</pre>', browser(measure.as_uri(), "dump-dom")).group(1)
+    )
+    assert found["broken"] == [] and found["images"] > 60 and found["anchors"] > 9
+    assert found["screen"] <= width and found["wide"] <= found["screen"] and found["out"] == []

@@ -3,16 +3,24 @@
 import numpy as np
 import pytest
 import torch
+from astropy.table import Table
 from fabricate import fabricated_columns, fabricated_pixels, write_stamps
+from survey_testing import write_brick
 
 from darkhaloscope.dataset import committed_files, content_hash, open_part, read_table
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import SCORES
 from darkhaloscope.sections import Training
 from darkhaloscope.stage import read_record
+from darkhaloscope.survey.bricks import brick_centre, parse_names
 from evaluation import score as module
-from evaluation.score import averaged_logits, d4_views, main, score
+from evaluation import sources
+from evaluation.calibrate import Calibration, CalibrationError, write_calibration
+from evaluation.calibration import Isotonic, Temperature
+from evaluation.committee import averaged_logits, d4_views, load_committee
+from evaluation.score import main, score
 from evaluation.scores import read_scores
+from evaluation.sources import stamp_files
 from training import checkpoint
 from training.data import make_batch
 from training.models import Finder
@@ -47,7 +55,9 @@ def packed(tmp_path_factory):
 
 
 def run(finder, packed, out, **more):
-    return score(finder, packed, "test", str(out), progress=False, **more)
+    return score(
+        load_committee([finder]), stamp_files(packed, "test"), "test", str(out), progress=False, **more
+    )
 
 
 def test_scores_carry_the_rows_columns_and_the_logits_of_predict(finder, packed, tmp_path):
@@ -160,3 +170,156 @@ def test_another_normalisation_than_the_checkpoints_is_refused_and_its_own_is_no
     assert "norm_method is 'sky_asinh', not 'outer'" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
     assert main([*arguments, str(tmp_path / "b"), "--norm_method", "sky_asinh"]) == 0
+
+
+@pytest.fixture(scope="module")
+def second(finder, tmp_path_factory):
+    """Path of a checkpoint of a network with other weights."""
+    content = checkpoint.load(finder)
+    torch.manual_seed(1)
+    content["model"] = Finder("small_resnet", Preprocessing(norm_method="sky_asinh")).state_dict()
+    path = tmp_path_factory.mktemp("second") / "best.pt"
+    checkpoint.save(path, {k: v for k, v in content.items() if k != "format"})
+    return str(path)
+
+
+def calibrated(folder, path, temperature, bias, d4=False):
+    """Store a calibration of a checkpoint (or of the committee of several); return its URL."""
+    hash_ = path if isinstance(path, str) and len(path) == 16 else load_committee([path]).hash
+    made = Calibration(Temperature(temperature, bias), Isotonic((0.0, 1.0), (0.0, 1.0)), 0.5, 10, 10,
+                       {"checkpoint": hash_, "d4": d4, "split": "val"}, "s" * 16)  # fmt: skip
+    url = str(folder / f"{hash_}-{temperature}.json")
+    write_calibration(url, made)
+    return url
+
+
+def test_a_calibration_fills_the_probability_and_leaves_the_logit(finder, packed, tmp_path):
+    run(finder, packed, tmp_path / "raw")
+    committee = load_committee([finder], [calibrated(tmp_path, finder, 0.5, -1.0)])
+    score(committee, stamp_files(packed, "test"), "test", str(tmp_path / "fit"), progress=False)
+    raw, fit = (read_table(str(tmp_path / name)) for name in ("raw", "fit"))
+    assert raw.column("probability").null_count == raw.column("logit_spread").null_count == N - 1
+    logit = fit.column("logit").to_numpy()
+    np.testing.assert_array_equal(logit, raw.column("logit").to_numpy())
+    np.testing.assert_allclose(
+        fit.column("probability").to_numpy(), 1 / (1 + np.exp(1 - logit / 0.5)), rtol=1e-6
+    )
+
+
+def test_an_ensemble_is_the_mean_of_calibrated_logits_with_its_spread(finder, second, packed, tmp_path):
+    fits = [calibrated(tmp_path, finder, 0.5, -1.0), calibrated(tmp_path, second, 2.0, 3.0)]
+    single = []
+    for i, path in enumerate((finder, second)):
+        run(path, packed, tmp_path / f"{i}")
+        single.append(read_table(str(tmp_path / f"{i}")).column("logit").to_numpy().astype(float))
+    committee = load_committee([finder, second], fits[::-1])
+    score(committee, stamp_files(packed, "test"), "test", str(tmp_path / "both"), progress=False)
+    both = read_table(str(tmp_path / "both"))
+    a, b = single[0] / 0.5 - 1, single[1] / 2 + 3
+    np.testing.assert_allclose(both.column("logit").to_numpy(), (a + b) / 2, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(both.column("logit_spread").to_numpy(), np.abs(a - b) / np.sqrt(2), rtol=1e-4)
+    np.testing.assert_allclose(
+        both.column("probability").to_numpy(), 1 / (1 + np.exp(-(a + b) / 2)), rtol=1e-5
+    )
+    assert committee.hash == load_committee([second, finder], fits).hash
+    assert committee.hash not in (m.hash for m in committee.members)
+    assert read_scores(str(tmp_path / "both")).provenance["members"] == [m.hash for m in committee.members]
+    again = load_committee([finder, second], [*fits, calibrated(tmp_path, committee.hash, 3.0, 0.0)])
+    assert again.calibration.temperature == Temperature(3.0, 0.0)  # fitted to the ensemble's own logits
+
+
+def test_calibrations_that_do_not_belong_to_the_networks_are_refused(
+    finder, second, packed, tmp_path, capsys
+):
+    own, other = calibrated(tmp_path, finder, 0.5, 0.0), calibrated(tmp_path, second, 2.0, 0.0)
+    with pytest.raises(CalibrationError, match="no calibration of it was given"):
+        load_committee([finder, second], [own])
+    with pytest.raises(CalibrationError, match="of one model's logits only"):
+        load_committee([finder], [other])
+    with pytest.raises(CalibrationError, match="with d4 True"):
+        load_committee([finder], [own], d4=True)
+    arguments = [
+        "--checkpoint",
+        finder,
+        second,
+        "--data",
+        packed,
+        "--out",
+        str(tmp_path / "o"),
+        "--device",
+        "cpu",
+    ]
+    assert main(arguments) == 1
+    assert "an ensemble averages calibrated logits" in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_every_split_of_stamps_that_are_not_packed(finder, tmp_path):
+    columns = fabricated_columns(6)
+    columns["region_split"][:] = ["train", "val", "test"] * 2
+    write_stamps(tmp_path / "stamps", columns, fabricated_pixels(columns))
+    source = stamp_files(str(tmp_path / "stamps"), "all")
+    counts = score(load_committee([finder]), source, "all", str(tmp_path / "out"), progress=False)["counts"]
+    assert counts == {"rows_in": 6, "scored": 6, "without_stamp": 0}
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory):
+    """A brick with coadds and one without, in the survey's layout; (coadds, brick table, positions in each)."""
+    root = tmp_path_factory.mktemp("survey")
+    names = ["0591m305", "0600m305"]
+    write_brick(root, names[0])
+    ra, dec = brick_centre(*parse_names(names))
+    facts = {
+        f"{k}_{b}": np.full(2, v)
+        for k, v in (("psfsize", 1.3), ("psfdepth", 24.5), ("nexp", 3))
+        for b in "grz"
+    }
+    table = Table({"brickname": names, "ra": ra, "dec": dec, "ebv": [0.03, 0.03], **facts})
+    table.write(root / "bricks.fits")
+    return root, str(root / "bricks.fits"), list(zip(ra.tolist(), dec.tolist(), strict=True))
+
+
+def test_positions_are_scored_or_refused_with_their_reason(finder, survey, tmp_path, capsys, monkeypatch):
+    root, bricks, (good, empty) = survey
+    rows = [(*empty, "no coadd"), (*good, "one"), (200.0, 80.0, "north"), (good[0], good[1] + 0.005, "two"),
+            (good[0], good[1] + 0.005, "again")]  # fmt: skip
+    table = tmp_path / "list.csv"
+    table.write_text("ra,dec,name\n" + "".join(f"{ra},{dec},{name}\n" for ra, dec, name in rows))
+    monkeypatch.setattr(sources, "_PIECE", 2)
+    out = tmp_path / "out"
+    arguments = ["--checkpoint", finder, "--positions", str(table), "--coadds", str(root), "--bricks", bricks,
+                 "--object-type", "random", "--out", str(out), "--device", "cpu"]  # fmt: skip
+    assert main(arguments) == 0
+    assert "scored 2 stamps, 3 rows had none" in capsys.readouterr().out
+    scored = read_table(str(out))
+    assert sorted(scored.column("object_name").to_pylist()) == ["one", "two"]
+    assert scored.column("label").to_pylist() == [0, 0]
+    refused = (out / "refused.csv").read_text().splitlines()[1:]
+    assert [line.split(",")[0] for line in refused] == ["0", "2", "4"]
+    for line, reason in zip(
+        refused, ("no image or invvar", "outside the footprint", "duplicate"), strict=True
+    ):
+        assert reason in line
+    assert read_record(str(out))["counts"]["reasons"]
+    before = committed_files(str(out))
+    assert main(arguments) == 0 and committed_files(str(out)) == before
+
+
+def test_positions_without_coadds_or_without_a_type_are_refused(finder, survey, tmp_path, capsys):
+    table = tmp_path / "list.csv"
+    table.write_text(f"ra,dec\n{survey[2][0][0]},{survey[2][0][1]}\n")
+    arguments = [
+        "--checkpoint",
+        finder,
+        "--positions",
+        str(table),
+        "--out",
+        str(tmp_path / "o"),
+        "--device",
+        "cpu",
+    ]
+    assert main(arguments) == 1
+    assert "give --coadds and --bricks too" in capsys.readouterr().err
+    assert main([*arguments, "--coadds", str(survey[0]), "--bricks", str(tmp_path / "none.fits")]) == 1
+    assert "none.fits" in capsys.readouterr().err
