@@ -50,7 +50,9 @@ def fleiss(counts: np.ndarray) -> float | None:
         return None
     n = counts.sum(1)
     if (n != n[0]).any() or n[0] < 2:
-        raise ValueError(f"fleiss: items have {sorted(set(n))} grades; each must have the same number, two or more")
+        raise ValueError(
+            f"fleiss: items have {sorted(set(n))} grades; each must have the same number, two or more"
+        )
     observed = np.mean((np.sum(counts**2, 1) - n) / (n * (n - 1)))
     expected = np.sum((counts.sum(0) / counts.sum()) ** 2)
     return None if expected == 1 else float((observed - expected) / (1 - expected))
@@ -82,7 +84,10 @@ def measured(grades: list[dict[str, Any]]) -> dict[str, Any]:
     given = {g: _given(grades, g) for g in graders}
     first = {g: {k[1:]: v for k, v in given[g].items() if not k[0]} for g in graders}
     pairs = [
-        {"graders": [a, b], **_pair([(first[a][k], first[b][k]) for k in sorted(first[a].keys() & first[b].keys())])}
+        {
+            "graders": [a, b],
+            **_pair([(first[a][k], first[b][k]) for k in sorted(first[a].keys() & first[b].keys())]),
+        }
         for i, a in enumerate(graders)
         for b in graders[i + 1 :]
     ]

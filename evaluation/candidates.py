@@ -33,8 +33,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0, help="of a blinded page (default: %(default)s)")
     p.add_argument("--repeats", type=int, default=0, help="candidates that a blinded page shows twice")
     p.add_argument("--planted-lenses", help="candidates of a search at known lenses, to be mixed in")
-    p.add_argument("--planted-nonlenses", help="candidates of a search at objects known to be none, to be mixed in")
-    p.add_argument("--planted", type=_positive, default=30, help="at most so many of each (default: %(default)s)")
+    p.add_argument(
+        "--planted-nonlenses", help="candidates of a search at objects known to be none, to be mixed in"
+    )
+    p.add_argument(
+        "--planted", type=_positive, default=30, help="at most so many of each (default: %(default)s)"
+    )
     return p
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,17 +49,23 @@ def _rows(url: str, columns: tuple[str, ...]) -> list[dict[str, str]]:
     try:
         text = read_bytes(url).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise GradesError(f"{url}: is not UTF-8 text ({error}); export the grades as CSV from the page") from error
+        raise GradesError(
+            f"{url}: is not UTF-8 text ({error}); export the grades as CSV from the page"
+        ) from error
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         if missing := [c for c in columns if c not in (reader.fieldnames or ())]:
-            raise GradesError(f"{url}: lacks the columns {missing}; expected the file the page exports or its key")
+            raise GradesError(
+                f"{url}: lacks the columns {missing}; expected the file the page exports or its key"
+            )
         rows = list(reader)
     except csv.Error as error:
         raise GradesError(f"{url}, line {reader.line_num}: {error}; export the grades again") from error
     for i, row in enumerate(rows, 2):
         if None in row or None in row.values():
-            raise GradesError(f"{url}, row {i}: has more or fewer cells than the header; export the grades again")
+            raise GradesError(
+                f"{url}, row {i}: has more or fewer cells than the header; export the grades again"
+            )
     return rows
 
 
@@ -74,7 +81,8 @@ def read_key(urls: list[str]) -> Key:
             key = key or Key(row["catalogue"])
             if row["catalogue"] != key.catalogue:
                 raise GradesError(
-                    f"{url}: is of catalogue {row['catalogue']}, the keys before of {key.catalogue}; merge one at a time"
+                    f"{url}: is of catalogue {row['catalogue']}, the keys before of {key.catalogue}; "
+                    "merge one at a time"
                 )
             key.items[row["page"], row["item"]] = row
     if key is None:
@@ -92,21 +100,30 @@ def read_grades(urls: list[str], key: Key) -> list[dict[str, Any]]:
     for url in urls:
         for i, row in enumerate(_rows(url, GRADE_COLUMNS), 2):
             row = {c: _plain(v) for c, v in row.items()}
-            if row["page"] not in key.pages:
-                raise GradesError(
-                    f"{url}, row {i}: is of page {row['page']} of catalogue {row['catalogue']}; the key is of "
-                    f"{', '.join(sorted(key.pages))} of catalogue {key.catalogue}: give that page's key"
-                )
-            if (row["page"], row["item"]) not in key.items:
-                raise GradesError(f"{url}, row {i}: item {row['item']!r} is not on its page; export the grades again")
-            if row["grade"] not in ("", *GRADES):
-                raise GradesError(f"{url}, row {i}: grade {row['grade']!r}; expected one of {', '.join(GRADES)}")
-            if not row["grader"]:
-                raise GradesError(f"{url}, row {i}: has no grader; fill in the column, every grader a name")
+            if fault := _fault(row, key):
+                raise GradesError(f"{url}, row {i}: {fault}")
             at = row["grader"], row["page"], row["item"]
             if at not in latest or row["time"] >= latest[at]["time"]:
                 latest[at] = row | {"truth": key.items[row["page"], row["item"]]}
     return list(latest.values())
+
+
+def _fault(row: dict[str, str], key: Key) -> str:
+    """Return what is wrong with a row of grades, and what to do; empty where nothing is."""
+    if row["page"] not in key.pages:
+        return (
+            f"is of page {row['page']} of catalogue {row['catalogue']}; the key is of {', '.join(sorted(key.pages))} "
+            f"of catalogue {key.catalogue}: give that page's key"
+        )
+    if (row["page"], row["item"]) not in key.items:
+        return f"item {row['item']!r} is not on its page; export the grades again"
+    if row["grade"] not in ("", *GRADES):
+        return f"grade {row['grade']!r}; expected one of {', '.join(GRADES)}"
+    if not row["grader"]:
+        return "has no grader; fill in the column, every grader a name"
+    if not re.fullmatch(r"(\d+(\.\d+)?)?", row["theta_e_arcsec"]):
+        return f"radius {row['theta_e_arcsec']!r} is no number of arcsec"
+    return ""
 
 
 def _plain(cell: str) -> str:

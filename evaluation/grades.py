@@ -32,7 +32,9 @@ def merged(grades: list[dict[str, Any]]) -> list[dict[str, Any]]:
         truth, by = given[0]["truth"], {g["grader"]: g for g in given}
         scores = [GRADES.index(g["grade"]) for g in by.values() if g["grade"]]
         radii = [float(g["theta_e_arcsec"]) for g in by.values() if g["theta_e_arcsec"]]
-        row: dict[str, Any] = {"name": name, "kind": kind} | {c: truth[c] for c in ("ra", "dec", "rank", "logit")}
+        row: dict[str, Any] = {"name": name, "kind": kind} | {
+            c: truth[c] for c in ("ra", "dec", "rank", "logit")
+        }
         row |= {
             "n_grades": len(scores),
             "score": round(mean(scores), 3) if scores else "",
@@ -43,7 +45,9 @@ def merged(grades: list[dict[str, Any]]) -> list[dict[str, Any]]:
         row |= {f"grade_{g}": by[g]["grade"] if g in by else "" for g in graders}
         row["notes"] = " | ".join(f"{g['grader']}: {g['notes']}" for g in by.values() if g["notes"])
         rows.append(row)
-    return sorted(rows, key=lambda r: (-(r["score"] or 0) if r["n_grades"] else 1, int(r["rank"] or 0), r["name"]))
+    return sorted(
+        rows, key=lambda r: (-(r["score"] or 0) if r["n_grades"] else 1, int(r["rank"] or 0), r["name"])
+    )
 
 
 def _by_object(grades: list[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -72,7 +76,10 @@ def as_text(found: dict[str, Any]) -> str:
         lines.append(f"{grader}: {counts}")
         if its["repeats"]["n"]:
             lines.append(f"  with themselves: {_agreement(its['repeats'])}")
-        for what, label in (("planted_lenses", "planted lenses"), ("planted_nonlenses", "planted non-lenses")):
+        for what, label in (
+            ("planted_lenses", "planted lenses"),
+            ("planted_nonlenses", "planted non-lenses"),
+        ):
             if (rate := its[f"{what}_called_lens"])["n"]:
                 share = percent(rate["called"] / rate["n"])
                 lines.append(
@@ -82,8 +89,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [f"{' and '.join(p['graders'])}: {_agreement(p)}" for p in found["pairs"]]
     if every := found["all"]:
         lines.append(
-            f"all {len(found['graders'])}: Fleiss' kappa {_with_range(every, 'fleiss_kappa')} on the {every['n']} objects "
-            "that all graded"
+            f"all {len(found['graders'])}: Fleiss' kappa {_with_range(every, 'fleiss_kappa')} "
+            f"on the {every['n']} objects that all graded"
         )
     return "\n".join(lines)
 
@@ -105,10 +112,16 @@ def _with_range(found: dict[str, Any], name: str) -> str:
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser("python -m evaluation.grades", description=__doc__.split("\n\n")[0])
-    merge = p.add_subparsers(required=True, metavar="merge").add_parser("merge", help="merge grades, measure agreement")
+    merge = p.add_subparsers(required=True, metavar="merge").add_parser(
+        "merge", help="merge grades, measure agreement"
+    )
     merge.add_argument("grades", nargs="+", help="CSV files that the page exported, any number a grader")
-    merge.add_argument("--key", nargs="+", required=True, help="the .key.csv beside each page that was graded")
-    merge.add_argument("--out", default="merged-grades", help="writes OUT.csv and OUT.json (default: %(default)s)")
+    merge.add_argument(
+        "--key", nargs="+", required=True, help="the .key.csv beside each page that was graded"
+    )
+    merge.add_argument(
+        "--out", default="merged-grades", help="writes OUT.csv and OUT.json (default: %(default)s)"
+    )
     return p
 
 
@@ -119,7 +132,9 @@ def main(argv: list[str] | None = None) -> int:
         key = read_key(arguments.key)
         grades = read_grades(arguments.grades, key)
         if not grades:
-            raise GradesError(f"{', '.join(arguments.grades)}: no grades; export them from the page after grading")
+            raise GradesError(
+                f"{', '.join(arguments.grades)}: no grades; export them from the page after grading"
+            )
         rows, found = merged(grades), measured(grades)
         replace_file(f"{arguments.out}.csv", as_csv(rows).encode())
         content = {"catalogue": key.catalogue, "pages": sorted(key.pages), "objects": len(rows), **found}

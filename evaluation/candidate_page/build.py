@@ -72,7 +72,9 @@ def sprites_of(items: list[Item]) -> Iterator[bytes]:
             yield from pool.map(draw, starts[i : i + ahead])
 
 
-def content_of(items: list[Item], title: str, blind: bool, sprites: list[str], single: bool) -> dict[str, Any]:
+def content_of(
+    items: list[Item], title: str, blind: bool, sprites: list[str], single: bool
+) -> dict[str, Any]:
     """Return what the page's script reads."""
     first = items[0].catalogue
     return {
@@ -139,5 +141,7 @@ def key_of(items: list[Item]) -> str:
     page, columns = page_id(items), {n: facts.column(items, n) for n in KEY_COLUMNS[4:]}
     for n, i in enumerate(items):
         row = {name: cells[n] for name, cells in columns.items()}
-        writer.writerow({"page": page, "catalogue": items[0].catalogue.hash, "item": i.item, "kind": i.kind, **row})
+        writer.writerow(
+            {"page": page, "catalogue": items[0].catalogue.hash, "item": i.item, "kind": i.kind, **row}
+        )
     return stream.getvalue()

@@ -108,7 +108,9 @@ def _layout(table: pa.Table, root: str) -> tuple[str, str, int]:
     shape = said.get("stamp_shape", f"{len(bands)},{STAMP_SIZE},{STAMP_SIZE}")
     n_band, height, width = (int(n) for n in shape.split(","))
     if n_band != len(bands) or height != width:
-        raise CatalogueError(f"{root}: stamps of shape {shape} for bands {bands!r}; expected (band, y, x), square")
+        raise CatalogueError(
+            f"{root}: stamps of shape {shape} for bands {bands!r}; expected (band, y, x), square"
+        )
     expected = n_band * height * width * np.dtype(dtype).itemsize
     wrong = pc.not_equal(pc.binary_length(table.column("stamp")), expected)
     if at := pc.indices_nonzero(wrong).to_pylist():

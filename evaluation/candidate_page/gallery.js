@@ -21,7 +21,7 @@ class Gallery {
     this.cardWidth = Math.floor((width + GAP) / this.columns) - GAP;
     this.panelColumns = this.many ? Math.min(PANELS.size, this.cardWidth < 480 ? 3 : 6) : 1;
     const rows = this.many ? Math.ceil(PANELS.size / this.panelColumns) : 1;
-    this.cardHeight = Math.round((rows * this.cardWidth) / this.panelColumns) + (DATA.blind ? 30 : 48);
+    this.cardHeight = Math.round((rows * this.cardWidth) / this.panelColumns) + (DATA.blind ? 26 : 44);
   }
 
   show(order, many) {

@@ -20,8 +20,8 @@ const SORTS = new Map([
   ['page', { text: DATA.blind ? 'page' : 'rank', key: (i) => i }],
   ['grade', { text: 'grade', key: (i, sheet) => { const g = DATA.grades.indexOf(sheet.of(i).grade); return g < 0 ? null : -g; } }],
   ...DATA.facts
-    .filter((f) => f.digits !== null && f.name !== 'rank' && f.name !== 'prevalence')
-    .map((f) => [f.name, { text: f.label.replace('… ', ''), key: (i) => DATA.values[f.name][i] }]),
+    .filter((f) => f.digits !== null && f.name !== 'rank' && !f.label.startsWith('…'))
+    .map((f) => [f.name, { text: f.label, key: (i) => DATA.values[f.name][i] }]),
 ]);
 
 const SEARCHED = ['name', 'object_name', 'known_name', 'known_reference', 'brickname', 'outside'].filter((n) => n in DATA.values);

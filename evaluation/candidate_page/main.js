@@ -3,7 +3,7 @@
 const KEYS = [
   ['a b c', 'grade A, B, C, and go on'], ['r', 'reject, and go on'], ['0', 'take the grade off'], ['u', 'undo'],
   ['n', 'write notes; Esc when done'], ['← → ↑ ↓', 'go to another candidate'], ['Enter', 'look at one; Esc back to the gallery'],
-  ['o', 'circle on or off'], ['[ ]', 'smaller, larger circle: its radius is kept with the grade'], ['p', 'next kind of picture in the gallery'], ['/', 'find'], ['?', 'these keys'],
+  ['o', 'circle on or off'], ['[ ]', 'smaller, larger circle: its radius is kept with the grade'], ['p', 'next kind of picture in the gallery'], ['s', 'smooth or square pixels'], ['/', 'find'], ['?', 'these keys'],
 ];
 const sheet = new Sheet((text) => say(text));
 const view = { sort: 'page', turned: false, filter: 'all', find: '', panel: 'colour' };
@@ -34,15 +34,17 @@ function relist() {
 function draw() {
   const graded = sheet.graded();
   byId('done').textContent = `${graded.toLocaleString('en')} of ${COUNT.toLocaleString('en')} graded`;
-  byId('meter').max = COUNT;
-  byId('meter').value = graded;
-  byId('viewer').hidden = !open || !order.length;
-  if (open && order.length) byId('viewer').replaceChildren(...viewerContent(selected(), place, order.length, sheet, thetaOf(selected()), act));
+  byId('progress').max = COUNT;
+  byId('progress').value = graded;
+  const seen = open && order.length > 0;
+  byId('viewer').hidden = !seen;
+  document.querySelector('header').inert = byId('gallery').inert = seen;
+  if (seen) byId('viewer').replaceChildren(...viewerContent(selected(), place, order.length, sheet, thetaOf(selected()), act));
 }
 
 function go(to) {
   const from = place;
-  place = Math.min(Math.max(to, 0), order.length - 1);
+  place = Math.max(0, Math.min(to, order.length - 1));
   gallery.update(from);
   gallery.update(place);
   gallery.reveal(place);
@@ -56,20 +58,16 @@ const act = {
     sheet.set(i, { grade });
     say('');
     const next = order[place + 1];
-    if (gone(i)) {
-      order.splice(place, 1); // it left the list, and the next one is now in its place
-      place = Math.min(place, Math.max(0, order.length - 1));
-      relistKeeping(next);
-    } else {
-      gallery.update(place);
-      go(place + (grade ? 1 : 0));
-    }
+    if (FILTERS.get(view.filter).keep(sheet.of(i), i)) return go(place + (grade ? 1 : 0));
+    relist(); // it left the list; the next one is the one to go on with
+    go(next === undefined ? order.length - 1 : order.indexOf(next));
   },
-  notes: (notes) => {
+  notes(notes) {
     sheet.set(selected(), { notes }, true);
     gallery.update(place);
   },
   theta(theta) {
+    if (!order.length) return;
     circleOn = theta > 0;
     if (circleOn) {
       radius = theta;
@@ -92,13 +90,6 @@ const act = {
     byId('gallery').focus();
   },
 };
-
-const gone = (i) => !FILTERS.get(view.filter).keep(sheet.of(i), i);
-
-function relistKeeping(next) {
-  relist();
-  if (next !== undefined && order.includes(next)) go(order.indexOf(next));
-}
 
 // Draw circles anew without the slider that is being dragged.
 function redrawCircles(theta) {
@@ -124,7 +115,7 @@ function onKey(event) {
   const todo = {
     0: () => act.grade(''), u: act.undo, z: event.ctrlKey || event.metaKey ? act.undo : null,
     n: note, o: () => toggleCircle(), '[': () => act.theta(Math.max(0.3, theta - 0.1)), ']': () => act.theta(Math.min(5, theta + 0.1)),
-    p: () => nextPanel(), '/': () => byId('find').focus(), '?': () => byId('keys').showModal(), Enter: () => look(place),
+    p: () => nextPanel(), s: () => document.body.classList.toggle('smooth'), '/': find, '?': () => byId('keys').showModal(), Enter: () => look(place),
     Home: () => go(0), End: () => go(order.length - 1),
   }[event.key];
   const grade = GRADE_KEYS.get(event.key.toLowerCase());
@@ -145,6 +136,11 @@ function look(at) {
 function note() {
   if (!open) look(place);
   byId('notes')?.focus();
+}
+
+function find() {
+  if (open) act.close();
+  byId('find').focus();
 }
 
 function toggleCircle() {
@@ -187,6 +183,7 @@ function fill(id, options) {
   byId(id).value = view[id];
   byId(id).addEventListener('change', () => {
     view[id] = byId(id).value;
+    byId(id).blur(); // keys are for grading again
     relist();
   });
 }
@@ -226,5 +223,11 @@ byId('keys').append(
   make('p', { className: 'soft' }, `North is up, east left; a picture is ${FIELD.toFixed(1)}″ wide, its bar 5″. ${COUNT.toLocaleString('en')} pictures${DATA.blind ? '' : ` of ${DATA.n_rows.toLocaleString('en')} rows`}. Grades stay in this browser until you export them.`),
   make('p', { className: 'soft' }, `Page ${DATA.page}, catalogue ${DATA.catalogue}, made ${DATA.made} with ${DATA.code_version}.`),
   make('button', { type: 'button', onclick: () => byId('keys').close() }, 'Close'));
+byId('message').addEventListener('click', () => say(''));
 document.addEventListener('keydown', onKey);
+window.addEventListener('storage', ({ key }) => {
+  if (key !== sheet.key(sheet.grader)) return;
+  sheet.load(); // graded in another window
+  relist();
+});
 relist();

@@ -10,11 +10,14 @@ import io
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 from darkhaloscope.pictures import MINIMUM, STRETCH, lupton_rgb
 
-FAINT_STRETCH, FAINT_MINIMUM = STRETCH / 5, MINIMUM / 2  # arcs at the level of the noise show; cores are white
-COLOUR_PANELS = (("colour", "colour"), ("faint", "faint light"), ("residual", "minus its 180° turn"))
+FAINT_STRETCH, FAINT_MINIMUM = STRETCH / 4, MINIMUM / 2  # arcs at the level of the noise show, cores saturate
+RESIDUAL_MINIMUM = -0.03  # zero is grey, what is missing on this side is darker
+SMOOTHING_PX = 1.0  # sigma, well below that of a PSF: noise of single pixels goes, arcs stay
+COLOUR_PANELS = (("colour", "colour"), ("faint", "faint light, smoothed"), ("residual", "minus 180° turn"))
 QUALITY = 85  # of a JPEG without chroma subsampling: below the noise of a coadd, a fifth of a PNG's bytes
 _LANCZOS = 3  # half-width of the kernel, pixels
 
@@ -53,8 +56,10 @@ def _mirror(size: int, centre: np.ndarray) -> np.ndarray:
 def sprite(stamps: np.ndarray, centres: np.ndarray, bands: str) -> np.ndarray:
     """Draw the panels of candidates, one candidate below the other, north up.
 
+    Faint light and residual are smoothed by `SMOOTHING_PX`.
+
     Args:
-        stamps: (n, band, y, x), nmgy/pixel; pixels that are not finite are black.
+        stamps: (n, band, y, x), nmgy/pixel; pixels that are not finite count as zero, and are black in colour.
         centres: (n, 2) x and y of the galaxies, pixels.
         bands: one letter a band.
 
@@ -62,11 +67,12 @@ def sprite(stamps: np.ndarray, centres: np.ndarray, bands: str) -> np.ndarray:
         (n * y, panels * x, 3) uint8.
     """
     finite = np.nan_to_num(stamps, nan=0.0, posinf=0.0, neginf=0.0)
-    residual = finite - turned(finite, centres)
+    smooth = gaussian_filter(finite, SMOOTHING_PX, axes=(2, 3))
+    residual = smooth - turned(smooth, centres)
     drawn = [
         lupton_rgb(_column(stamps), bands),
-        lupton_rgb(_column(stamps), bands, FAINT_STRETCH, minimum=FAINT_MINIMUM),
-        lupton_rgb(_column(residual), bands, FAINT_STRETCH, minimum=4 * FAINT_MINIMUM),
+        lupton_rgb(_column(smooth), bands, FAINT_STRETCH, minimum=FAINT_MINIMUM),
+        lupton_rgb(_column(residual), bands, FAINT_STRETCH, minimum=RESIDUAL_MINIMUM),
         *(lupton_rgb(_column(stamps[:, i : i + 1]), band) for i, band in enumerate(bands)),
     ]
     return np.concatenate(drawn, axis=1)

@@ -7,14 +7,14 @@ function factLines(i) {
   for (const fact of DATA.facts) {
     const value = valueOf(fact.name, i);
     if (fact.name === 'viewer_url' || value === null || value === '' || (fact.name === 'merged' && !value)) continue;
-    const text = shown(fact, value) + (fact.unit && fact.digits !== null ? ` ${unitText(fact.unit)}` : '');
+    const text = shown(fact, value) + (fact.unit && fact.digits !== null ? unitText(fact.unit) : '');
     lines.append(make('dt', { title: fact.meaning }, fact.label), make('dd', {}, link(text, String(value))));
   }
   return lines;
 }
 
 function unitText(unit) {
-  return { arcsec: '″', deg: '°', 'AB mag': 'mag', 'deg-2': 'per deg²' }[unit] ?? unit;
+  return { arcsec: '″', deg: '°', 'AB mag': ' mag', 'deg-2': ' per deg²' }[unit] ?? ` ${unit}`;
 }
 
 function skyLinks(i) {

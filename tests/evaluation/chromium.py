@@ -15,7 +15,15 @@ from pathlib import Path
 import aiohttp
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-NAMED_KEYS = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9}
+NAMED_KEYS = {
+    "Enter": 13,
+    "Escape": 27,
+    "ArrowLeft": 37,
+    "ArrowUp": 38,
+    "ArrowRight": 39,
+    "ArrowDown": 40,
+    "Tab": 9,
+}
 START_S = 60
 
 
@@ -80,7 +88,9 @@ class Page:
             elif len(key) == 1 and not control:
                 event["text"] = key
             self.call("Input.dispatchKeyEvent", type="keyDown" if "text" in event else "rawKeyDown", **event)
-            self.call("Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in event.items() if k != "text"})
+            self.call(
+                "Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in event.items() if k != "text"}
+            )
 
     def type(self, text):
         """Type a text."""
@@ -104,7 +114,13 @@ class Page:
     def resize(self, width, height, phone=False):
         """Set the size of the window, CSS pixels."""
         scale = 2 if phone else 1
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=phone)
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=phone,
+        )
 
     def picture(self, file):
         """Save a PNG of what is seen."""
