@@ -54,7 +54,8 @@ def root(tmp_path_factory):
     columns = candidate_columns(N, 1)
     columns["object_name"][:4] = HOSTILE
     columns["viewer_url"][0] = "javascript:alert(1)"
-    return write_candidates(tmp_path_factory.mktemp("search") / "candidates", columns)
+    worst_first = {name: cells[::-1] for name, cells in columns.items()}
+    return write_candidates(tmp_path_factory.mktemp("search") / "candidates", worst_first)
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,8 @@ def test_hostile_strings_are_data_and_nothing_else(page):
     assert [tag for tag, _ in parsed.elements].count("script") == 2
     assert not any(name.startswith("on") for _, attrs in parsed.elements for name in attrs)
     assert parsed.data()["values"]["object_name"][:4] == HOSTILE
+    written = page.split('id="data">')[1].split("</script>")[0]
+    assert not set("<>&") & set(written)
     assert "<title>&lt;b&gt;&amp;" in page
 
 
