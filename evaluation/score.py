@@ -110,7 +110,7 @@ def score(
     check_expected(preprocessing, expected or {}, checkpoint)
     root, rows_of = _find(data, split)
     files = committed_files(root)
-    inputs = {"checkpoint": _file_hash(checkpoint), "data": content_hash(root)}
+    inputs = {"checkpoint": file_hash(checkpoint), "data": content_hash(root)}
     options = {"split": split, "d4": d4}
     provenance = {
         **inputs, **options, "arch": model.arch, "experiment_id": experiment.experiment_id,
@@ -191,7 +191,8 @@ def _find(data: str, split: str) -> tuple[str, str]:
     return (packed, "") if committed_chunks(packed) else (data, split)
 
 
-def _file_hash(path: str) -> str:
+def file_hash(path: str) -> str:
+    """Return 16 hex digits of a file's sha256."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 

@@ -1,0 +1,150 @@
+"""What a gate says: figure, interval, N, threshold, verdict; and the statistics that gates share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import ndtri
+
+from darkhaloscope.effects import cohens_d
+from darkhaloscope.intervals import CONFIDENCE
+from training.roc import auroc, roc_curve
+
+Verdict = Literal["pass", "fail", "unresolved", "reported"]
+SIGMAS = 2.0  # standard errors within which an AUC counts as 0.5
+AUC_RESOLVED = 0.025  # standard error above which an AUC says too little: a shortcut of AUC 0.55 would pass
+D_BOUND = 0.1  # difference of two class means, in standard deviations, that is let pass
+D_SIGMAS = 3.0  # standard errors a difference must also stand out by: there are a dozen of them
+_Z = float(ndtri(0.5 + CONFIDENCE / 2))
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One gate and what came out.
+
+    Attributes:
+        name: short, unique.
+        about: "data": the stamps; "model": what a network makes of them.
+        asks: the question, for a reader.
+        figure: what was measured, in words, such as AUC.
+        value: the figure; None where it could not be measured.
+        low, high: its 95 % interval; None where there is none.
+        n: what it was measured on, such as {"positives": 128, "controls": 202}.
+        threshold: the rule, in words.
+        verdict: "unresolved": too few stamps to say; "reported": no gate, a figure to compare with.
+        note: what a reader should know.
+        pictures: files that explain it.
+    """
+
+    name: str
+    about: Literal["data", "model"]
+    asks: str
+    figure: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n: dict[str, int]
+    threshold: str
+    verdict: Verdict
+    note: str = ""
+    pictures: Sequence[str] = field(default=())
+
+
+def block_auc(score: ArrayLike, label: ArrayLike, blocks: ArrayLike) -> tuple[float, float]:
+    """Return the AUC within blocks, averaged, and its standard error where the truth is 0.5.
+
+    Rows are compared only with rows of their own block (split, fold), so that blocks whose scores or class shares
+    differ lend it nothing: the stratified rank test of van Elteren (1960, Bull. Inst. Int. Stat. 37, 351). Weights are
+    the inverse variances (m + n + 1) / (12 m n) of independent rows.
+
+    Args:
+        score: (n,) higher for positives.
+        label: (n,) bool.
+        blocks: (n,) any integers; a block of one class says nothing and is left out.
+
+    Returns:
+        (AUC, standard error); NaN where no block has both classes.
+    """
+    score, label, blocks = (np.asarray(a) for a in (score, label, blocks))
+    areas, weights = [], []
+    for block in np.unique(blocks):
+        here = blocks == block
+        m, n = int((label & here).sum()), int((~label & here).sum())
+        if m and n:
+            areas.append(auroc(roc_curve(score[here].astype(float), label[here])))
+            weights.append(12.0 * m * n / (m + n + 1))
+    if not weights:
+        return float("nan"), float("nan")
+    return float(np.average(areas, weights=weights)), float(1.0 / np.sqrt(np.sum(weights)))
+
+
+def auc_verdict(area: float, error: float) -> Verdict:
+    """Judge an AUC that should be 0.5: only an excess is a shortcut, less than 0.5 is chance."""
+    if not np.isfinite(area):
+        return "unresolved"
+    if area - 0.5 > SIGMAS * error:
+        return "fail"
+    return "pass" if error <= AUC_RESOLVED else "unresolved"
+
+
+AUC_RULE = f"AUC at most 0.5 + {SIGMAS:g} standard errors; unresolved where the error is above {AUC_RESOLVED:g}"
+
+
+def auc_gate(
+    name: str, about: Literal["data", "model"], asks: str, score: ArrayLike, label: ArrayLike, blocks: ArrayLike,
+    note: str = "", judged: bool = True,
+) -> Gate:  # fmt: skip
+    """Return the gate "the classes cannot be told by `score`", or (not judged) the figure alone."""
+    label = np.asarray(label)
+    area, error = block_auc(score, label, blocks)
+    value, low, high = _finite(area, area - _Z * error, area + _Z * error)
+    n = {"positives": int(label.sum()), "controls": int((~label).sum())}
+    rule, verdict = (AUC_RULE, auc_verdict(area, error)) if judged else ("none: reported", "reported")
+    return Gate(name, about, asks, "AUC", value, low, high, n, rule, verdict, note)
+
+
+D_RULE = (
+    f"|d| at most {D_BOUND:g}, or within {D_SIGMAS:g} standard errors of 0; unresolved where a d of {D_BOUND:g} is "
+    f"within {SIGMAS:g} errors"
+)
+
+
+def difference_gate(
+    name: str, about: Literal["data", "model"], asks: str, values: ArrayLike, label: ArrayLike, blocks: ArrayLike,
+    note: str = "",
+) -> Gate:  # fmt: skip
+    """Return the gate "this quantity has the same mean in both classes": Cohen's d within blocks, averaged."""
+    values, label, blocks = np.asarray(values, float), np.asarray(label), np.asarray(blocks)
+    there = np.isfinite(values)
+    found, weights = [], []
+    for block in np.unique(blocks):
+        both = [values[there & (blocks == block) & c] for c in (label, ~label)]
+        if min(map(len, both)) >= 2:
+            d, error = cohens_d([len(v) for v in both], [v.mean() for v in both], [v.var() for v in both])
+            found.append(d)
+            weights.append(1.0 / error**2)
+    n = {"positives": int((there & label).sum()), "controls": int((there & ~label).sum())}
+    if not found:
+        return Gate(name, about, asks, "Cohen's d", None, None, None, n, D_RULE, "unresolved", note)
+    d, error = float(np.average(found, weights=weights)), float(np.sum(weights) ** -0.5)
+    if abs(d) > max(D_BOUND, D_SIGMAS * error):
+        verdict: Verdict = "fail"
+    else:
+        verdict = "pass" if abs(d) <= D_BOUND and SIGMAS * error <= D_BOUND else "unresolved"
+    low, high = d - _Z * error, d + _Z * error
+    return Gate(name, about, asks, "Cohen's d", d, low, high, n, D_RULE, verdict, note)
+
+
+def _finite(*values: float) -> list[float | None]:
+    """Return numbers for JSON, which has no NaN."""
+    return [float(v) if np.isfinite(v) else None for v in values]
+
+
+def counts(gates: Sequence[Gate]) -> dict[str, int]:
+    """Return how many gates have which verdict."""
+    verdicts: list[Any] = [g.verdict for g in gates]
+    return {v: verdicts.count(v) for v in ("pass", "fail", "unresolved", "reported")}
