@@ -1,4 +1,4 @@
-"""Shortcut gates of a dataset and a network: `python -m evaluation.gates --data PACK --checkpoint C --out RUN/evaluation`.
+"""Shortcut gates: `python -m evaluation.gates --data PACK --checkpoint C --out RUN/evaluation`.
 
 Takes the arc of every positive away and asks whether the classes can still be told: by simple classifiers
 cross-validated by host, by the conditions of the observation, by the network itself. Writes `gates.json`, a section of
@@ -18,7 +18,6 @@ import torch
 
 from darkhaloscope.config import ConfigError
 from darkhaloscope.storage import join
-from evaluation.gates.classifiers import FOLDS
 from evaluation.gates.data import data_gates
 from evaluation.gates.measure import measure
 from evaluation.gates.network import network_gates
@@ -61,7 +60,7 @@ def run_gates(
     model, _, trained = load_finder_model(checkpoint, device)
     rows = read_rows(data, trained, limit)
     found = measure(rows, model, split, variants, progress)
-    gates = data_gates(rows, found)[0] + network_gates(rows, found, model)
+    gates = data_gates(rows, found) + network_gates(rows, found, model)
     pictures = write_pictures(out, gates, found)
     gates = [replace(g, pictures=_explained_by(g, pictures)) for g in gates]
     made_from = {"data": rows.content, "checkpoint": file_hash(checkpoint)}
@@ -79,7 +78,11 @@ def _explained_by(gate: Gate, pictures: dict[str, Picture]) -> list[str]:
 
 
 def make_section(
-    gates: Sequence[Gate], pictures: Sequence[Picture], made_from: dict[str, str], how: Sequence[str], split: str
+    gates: Sequence[Gate],
+    pictures: Sequence[Picture],
+    made_from: dict[str, str],
+    how: Sequence[str],
+    split: str,
 ) -> Section:
     """Return the gates as a section of the report."""
     judged = [g for g in gates if g.verdict != "reported"]
@@ -124,9 +127,15 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", required=True, help="URL of packed shards, or of stage 4c's output")
     p.add_argument("--checkpoint", required=True, help="checkpoint of training/train.py")
     p.add_argument("--out", required=True, help="URL of the run's evaluation folder")
-    p.add_argument("--split", default="test", choices=SPLITS, help="what the network is asked about (default test)")
-    p.add_argument("--limit", type=int, default=20_000, help="galaxies of each class and split (default 20000)")
-    p.add_argument("--variants", type=int, default=1_000, help="positives whose variants are scored (default 1000)")
+    p.add_argument(
+        "--split", default="test", choices=SPLITS, help="what the network is asked about (default test)"
+    )
+    p.add_argument(
+        "--limit", type=int, default=20_000, help="galaxies of each class and split (default 20000)"
+    )
+    p.add_argument(
+        "--variants", type=int, default=1_000, help="positives whose variants are scored (default 1000)"
+    )
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     p.add_argument(
         "--fail-on", choices=("all", "data", "nothing"), default="all",

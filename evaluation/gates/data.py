@@ -7,7 +7,7 @@ from scipy.spatial import cKDTree
 
 from darkhaloscope.survey.duplicates import RADIUS_ARCSEC, chord, unit_vectors
 from evaluation.gates import looks
-from evaluation.gates.classifiers import CNN_FOLDS, FOLDS, cnn_scores, held_out_scores
+from evaluation.gates.classifiers import Told, told_apart, told_by_cnn
 from evaluation.gates.measure import Measured
 from evaluation.gates.rows import Rows
 from evaluation.gates.verdict import Gate, Verdict, auc_gate, difference_gate
@@ -23,30 +23,31 @@ _WHERE = {
 CNN = "tiny CNN"
 
 
-def data_gates(rows: Rows, found: Measured, folds: int = FOLDS) -> tuple[list[Gate], dict[str, np.ndarray]]:
-    """Return the gates about the data, and held-out scores by classifier, for pictures."""
+def data_gates(rows: Rows, found: Measured) -> list[Gate]:
+    """Return the gates about the data."""
     host, split = rows.columns["host_id"][found.row], _numbers(rows.columns["split"][found.row])
-    gates, scores = [], {}
+    gates = []
     for name, features in found.look.items():
-        scores[name], fold = held_out_scores(features, found.label, host, folds)
+        told = told_apart(features, found.label, host, split)
         asks = f"Can the classes be told, the arc taken away, by {_WHERE[name]}?"
-        gates.append(
-            auc_gate(f"without arc: {name}", "data", asks, scores[name], found.label, split * folds + fold)
-        )
-    scores[CNN], fold = cnn_scores(found.pixels, found.label, host)
+        gates.append(_told(f"without arc: {name}", asks, told, found))
     asks = "Can they be told, the arc taken away, by a convolutional network of 5,000 parameters?"
     gates.append(
-        auc_gate(f"without arc: {CNN}", "data", asks, scores[CNN], found.label, split * CNN_FOLDS + fold)
+        _told("without arc: tiny CNN", asks, told_by_cnn(found.pixels, found.label, host, split), found)
     )
     for name, features in found.with_arc.items():
-        score, fold = held_out_scores(features, found.label, host, folds)
+        told = told_apart(features, found.label, host, split)
         asks = f"How well does the {name} tell the classes with the arc? An arc adds light, so it does."
-        gates.append(
-            auc_gate(f"with arc: {name}", "data", asks, score, found.label, split * folds + fold, "", False)
-        )
+        gates.append(_told(f"with arc: {name}", asks, told, found, judged=False))
     gates += _conditions(found, split)
     gates += [_level(found, split, k) for k in found.level if k.startswith("annulus")]
-    return gates + duplicate_gates(rows), scores
+    return gates + duplicate_gates(rows)
+
+
+def _told(name: str, asks: str, told: Told, found: Measured, judged: bool = True) -> Gate:
+    n = {"positives": int(found.label.sum()), "controls": int((~found.label).sum())}
+    note = f"{told.null:.3f} ± {told.error:.3f} where there is nothing to learn"
+    return auc_gate(name, "data", asks, told.auc, told.null, told.error, n, note, judged)
 
 
 def normalisation_gates(rows: Rows, found: Measured, method: str) -> list[Gate]:
@@ -86,14 +87,15 @@ def duplicate_gates(rows: Rows) -> list[Gate]:
     c = rows.columns
     split = _numbers(c["split"])
     bank = c["source_id"] >= 0
+    twice = len(split) - len(np.unique(c["task_id"].astype(str)))
     n = {"rows": len(split), "splits": len(np.unique(split))}
     return [
         _none("duplicates: host_id", "Is a galaxy in two splits?", _in_two(c["host_id"], split), n),
         _none("duplicates: position", f'Are there, within {RADIUS_ARCSEC:g}" of each other, galaxies of two splits?',
               _neighbours(c["ra"], c["dec"], split), n),
-        _none("duplicates: source", "Is an image of a source in two splits?", _in_two(c["source_id"][bank], split[bank]),
-              n | {"rows": int(bank.sum())}),
-        _none("duplicates: task_id", "Is a stamp there twice?", len(split) - len(np.unique(c["task_id"].astype(str))), n),
+        _none("duplicates: source", "Is an image of a source in two splits?", _in_two(c["source_id"][bank],
+              split[bank]), n | {"rows": int(bank.sum())}),
+        _none("duplicates: task_id", "Is a stamp there twice?", twice, n),
     ]  # fmt: skip
 
 

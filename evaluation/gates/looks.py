@@ -20,12 +20,17 @@ ANNULUS = (0.625, 1.0)  # of half the side: where "outer" normalisation measures
 
 def core(stamps: np.ndarray) -> np.ndarray:
     """Aperture fluxes around the middle, how concentrated they are, and their colours."""
-    apertures = [stamps[:, :, disc].sum(axis=2) for disc in _discs(stamps.shape[-1])]
-    outer = apertures[-1]
+    *inner, outer = apertures(stamps)
     with np.errstate(divide="ignore", invalid="ignore"):
-        concentration = [a / outer for a in apertures[:-1]]
+        concentration = [a / outer for a in inner]
         colour = outer[:, 1:] / outer[:, :-1]
-    return _side_by_side(*apertures, *concentration, colour)
+    return _side_by_side(*inner, outer, *concentration, colour)
+
+
+def apertures(stamps: np.ndarray) -> list[np.ndarray]:
+    """Return fluxes (n, band) within `CORE_ARCSEC` of the middle, nmgy."""
+    radius = _radius(stamps.shape[-1]) * PIXEL_SCALE_ARCSEC
+    return [stamps[:, :, radius <= r].sum(axis=2) for r in CORE_ARCSEC]
 
 
 def border(stamps: np.ndarray) -> np.ndarray:
@@ -49,12 +54,15 @@ def mad(stamps: np.ndarray) -> np.ndarray:
 
 def moments(stamps: np.ndarray) -> np.ndarray:
     """Mean, spread, skewness, kurtosis and extremes of all pixels."""
-    pixels = stamps.reshape(*stamps.shape[:2], -1).astype(np.float64)
-    mean, spread = pixels.mean(axis=2), pixels.std(axis=2)
-    z = (pixels - mean[..., None]) / np.where(spread > 0, spread, 1.0)[..., None]
-    cube = z**3
+    pixels = stamps.reshape(*stamps.shape[:2], -1)
+    mean = pixels.mean(axis=2, dtype=np.float64)
+    z = pixels - mean[..., None].astype(np.float32)
+    square = z * z
+    powers = [p.mean(axis=2, dtype=np.float64) for p in (square, square * z, square * square)]
+    spread = np.sqrt(powers[0])
+    unit = np.where(spread > 0, spread, 1.0)
     return _side_by_side(
-        mean, spread, cube.mean(axis=2), (cube * z).mean(axis=2), pixels.min(axis=2), pixels.max(axis=2)
+        mean, spread, powers[1] / unit**3, powers[2] / unit**4, pixels.min(axis=2), pixels.max(axis=2)
     )
 
 
@@ -111,10 +119,6 @@ assert {c for group in CONDITIONS.values() for c in group} <= set(STAMPS.names)
 def _radius(size: int) -> np.ndarray:
     axis = np.arange(size) - (size - 1) / 2
     return np.hypot(axis[:, None], axis[None, :])
-
-
-def _discs(size: int) -> list[np.ndarray]:
-    return [_radius(size) * PIXEL_SCALE_ARCSEC <= r for r in CORE_ARCSEC]
 
 
 def _median_and_mad(pixels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Go through the stamps once: take their arcs away, look at what is left, and ask the network about variants of them."""
+"""Go through the stamps once: take arcs away, look at what is left, and ask the network about variants."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Measured:
         level: what the model's normalisation subtracts and divides by, and the annulus statistics, with the arc, by
             name.
         condition: columns of `looks.CONDITIONS`.
-        pixels: (n, band, y, x) float16, asinh of the stamp without its arc over its sky sigma.
+        pixels: (n, band, y, x) float16, asinh of the stamp without its arc over its sky sigma, means of 2 x 2 pixels.
         fwhm, sky_sigma: (n, band).
         meta: (n, column) raw values of the network's metadata columns.
         logit: variant -> logits; NaN where it was not asked.
@@ -113,10 +113,10 @@ def _check_arcs(arcs: np.ndarray, table: pa.Table, where: str) -> None:
     if wrong.any():
         i = int(np.flatnonzero(wrong)[0])
         raise DataError(
-            f"{where}: the arc of task_id {table.column('task_id')[i]} rendered again has {found[i]:.5g} nmgy in r, its "
-            f"column arc_flux_r says {stated[i]:.5g} ({wrong.sum()} of {len(wrong)} rows differ): the stamps were made "
-            "with another experiment, PSF kernel or source bank than the record beside them says; without the very arc "
-            "that was added no gate means anything"
+            f"{where}: the arc of task_id {table.column('task_id')[i]} rendered again has {found[i]:.5g} nmgy in r, "
+            f"its column arc_flux_r says {stated[i]:.5g} ({wrong.sum()} of {len(wrong)} rows differ): the stamps were "
+            "made with another experiment, PSF kernel or source bank than the record beside them says; without the "
+            "very arc that was added no gate means anything"
         )
 
 
@@ -174,7 +174,7 @@ class _Some:
                 out[f"level annulus {what} {band}"] = around[:, 3 * k + i]
         for group in looks.CONDITIONS.values():
             out |= {f"condition {name}": self.table.column(name).to_numpy().astype(float) for name in group}
-        out["pixels"] = np.arcsinh(self.noisy / scale).astype(np.float16)
+        out["pixels"] = _halved(np.arcsinh(self.noisy / scale)).astype(np.float16)
         return out
 
     def ask(
@@ -209,6 +209,12 @@ class _Some:
         if name == "shuffled":
             return shuffled(self.stamps[i], x, y, np.random.default_rng(int(self.index[i])))
         return self.bare[i] if name == "arc removed" else self.stamps[i]
+
+
+def _halved(stamps: np.ndarray) -> np.ndarray:
+    """Return means of 2 x 2 pixels."""
+    n, bands, size, _ = stamps.shape
+    return stamps.reshape(n, bands, size // 2, 2, size // 2, 2).mean(axis=(3, 5))
 
 
 def _with_stamps(batch: Batch, rows: np.ndarray, stamps: np.ndarray) -> Batch:

@@ -11,7 +11,7 @@ from evaluation.gates.changed import bright_stars, empty_sky
 from evaluation.gates.data import normalisation_gates
 from evaluation.gates.measure import Measured
 from evaluation.gates.rows import Rows
-from evaluation.gates.verdict import Gate, Verdict, auc_gate
+from evaluation.gates.verdict import Gate, Verdict, auc_gate, block_auc
 from training.batch import Batch
 from training.models import Finder
 from training.predict import predict
@@ -35,12 +35,15 @@ def _of(found: Measured, variant: str, positive: bool) -> np.ndarray:
     return logit[(found.label == positive) & np.isfinite(logit)]
 
 
-def _against(name: str, asks: str, one: np.ndarray, other: np.ndarray, note: str = "", judged: bool = True) -> Gate:
-    """Return the AUC of some logits against others."""
+def _against(
+    name: str, asks: str, one: np.ndarray, other: np.ndarray, note: str = "", judged: bool = True
+) -> Gate:
+    """Return the AUC of some logits against others. Nothing is fitted, so the error is that of independent rows."""
     label = np.repeat([True, False], [len(one), len(other)])
-    return auc_gate(
-        name, "model", asks, np.concatenate([one, other]), label, np.zeros(len(label)), note, judged
-    )
+    logit = np.concatenate([one, other])
+    area, error = (float(a[0]) for a in block_auc(logit[:, None], label[:, None], np.zeros(len(label))))
+    n = {"positives": len(one), "controls": len(other)}
+    return auc_gate(name, "model", asks, area, 0.5, error, n, note, judged)
 
 
 def _arc_removed(found: Measured) -> Gate:
@@ -131,8 +134,8 @@ def _low(name: str, logit: np.ndarray, threshold: float) -> Gate:
     return Gate(
         name, "model", f"Does the network stay low on {name}?", "share above", float(above.mean()), low, high,
         {"stamps": len(logit)},
-        f"at most {PASSED:.0%} above the logit {threshold:.2f} that {PASSED:.0%} of controls pass; unresolved where the "
-        f"interval reaches beyond {2 * PASSED:.0%}",
+        f"at most {PASSED:.0%} above the logit {threshold:.2f} that {PASSED:.0%} of controls pass; unresolved where "
+        f"the interval reaches beyond {2 * PASSED:.0%}",
         verdict, f"median logit {np.median(logit):.2f}",
     )  # fmt: skip
 

@@ -27,8 +27,8 @@ def write_pictures(folder: str, gates: Sequence[Gate], found: Measured) -> dict[
         "auc": (_forest(areas, 0.5, 0.0), "How well the classes can be told",
                 "AUC with its 95 % interval; blue: pass, red: fail, grey: unresolved or reported only."),
         "difference": (_difference(found), "Where the classes differ once the arc is taken away",
-                       "Mean of positives minus controls in standard errors, pixel by pixel, g, r, z: noise alone where "
-                       "all is well."),
+                       "Mean of positives minus controls in standard errors, pixel by pixel, g, r, z: noise alone "
+                       "where all is well."),
         "balance": (_forest(differences, 0.0, D_BOUND), "Conditions by class",
                     f"Difference of the means in standard deviations, 95 %; the bound is {D_BOUND:g}."),
         "logits": (_logits(found), "Logits of the stamps and of their variants", "Medians in the legend."),
@@ -40,7 +40,7 @@ def write_pictures(folder: str, gates: Sequence[Gate], found: Measured) -> dict[
             f"A row a positive: {', '.join(VARIANTS)}, and the arc alone.",
         )
     return {
-        key: Picture(title, _save(folder, f"gates-{key}.png", uri), caption)
+        key: Picture(title, save(folder, f"gates-{key}.png", uri), caption)
         for key, (uri, title, caption) in made.items()
     }
 
@@ -49,7 +49,8 @@ def _arc(one: dict[str, np.ndarray]) -> np.ndarray:
     return one["as it is"] - one["arc removed"]
 
 
-def _save(folder: str, name: str, uri: str) -> str:
+def save(folder: str, name: str, uri: str) -> str:
+    """Write a chart (a data URI) as a PNG file into a folder; return its name."""
     replace_file(join(folder, name), base64.b64decode(uri.split(",", 1)[1]))
     return name
 
@@ -62,7 +63,9 @@ def _forest(gates: Sequence[Gate], null: float, bound: float) -> str:
         if bound:
             axis.axvspan(null - bound, null + bound, color="#e6e8eb", lw=0, zorder=0)
         for line, gate in enumerate(gates):
-            value, low, high = (float(v) if v is not None else np.nan for v in (gate.value, gate.low, gate.high))
+            value, low, high = (
+                float(v) if v is not None else np.nan for v in (gate.value, gate.low, gate.high)
+            )
             bars = [[value - low], [high - value]]
             axis.errorbar(value, line, xerr=bars, fmt="o", ms=4, lw=1.3, color=_COLOURS[gate.verdict])
         axis.set_yticks(range(len(gates)), [g.name for g in gates], fontsize=7)

@@ -82,7 +82,9 @@ def read_rows(data: str, trained: Experiment, limit: int) -> Rows:
             more = {"split": where, "kept": selection.keeps(table), "number": np.arange(table.num_rows)}
             more["file"] = np.full(table.num_rows, len(files))
             for name, values in more.items():
-                table = table.append_column(name, pa.array(values) if isinstance(values, np.ndarray) else values)
+                table = table.append_column(
+                    name, pa.array(values) if isinstance(values, np.ndarray) else values
+                )
             tables.append(table.filter(pc.equal(table.column("cutout_ok"), 1)))
             files.append(url)
     if not tables:
