@@ -16,7 +16,7 @@ from training.batch import Batch
 from training.models import Finder
 from training.predict import predict
 
-BLANKS = 128  # stamps of each kind that show nothing
+BLANKS = 64  # stamps of each kind that show nothing
 PASSED = 0.05  # share of controls above the score that such stamps are held against
 BLOB_BOUND = 0.25  # of the rise that an arc of the same flux makes
 _RESAMPLES = 1_000

@@ -31,7 +31,7 @@ def write_pictures(folder: str, gates: Sequence[Gate], found: Measured) -> dict[
                        "where all is well."),
         "balance": (_forest(differences, 0.0, D_BOUND), "Conditions by class",
                     f"Difference of the means in standard deviations, 95 %; the bound is {D_BOUND:g}."),
-        "logits": (_logits(found), "Logits of the stamps and of their variants", "Medians in the legend."),
+        "logits": (_logits(found), "Logits of the stamps and of their variants", "Quartiles, and 5 to 95 %."),
     }  # fmt: skip
     if found.sheet:
         made["variants"] = (
@@ -93,21 +93,25 @@ def _difference(found: Measured) -> str:
 
 
 def _logits(found: Measured) -> str:
+    """Draw the logits of controls, positives and their variants as boxes, with whiskers to 5 and 95 %."""
+
     def of(variant: str, positive: bool) -> np.ndarray:
         logit = found.logit[variant]
         return logit[(found.label == positive) & np.isfinite(logit)]
 
-    lines = [("controls", of("as it is", False), ORANGE, "-"), ("positives", of("as it is", True), BLUE, "-")]
-    styles = zip(VARIANTS[1:], ("--", "-.", ":", (0, (1, 4))), strict=True)
-    lines += [(name, of(name, True), INK, style) for name, style in styles]
+    lines = [("controls", of("as it is", False), ORANGE), ("positives", of("as it is", True), BLUE)]
+    lines += [(name, of(name, True), INK) for name in VARIANTS[1:]]
+    lines = [
+        (f"{name}, N = {len(values):,}", values, colour) for name, values, colour in lines if len(values)
+    ]
 
     def paint(axis: Axes) -> None:
-        edges = np.histogram_bin_edges(np.concatenate([v for _, v, _, _ in lines]), 40)
-        for name, values, colour, style in lines:
-            if len(values):
-                axis.hist(values, bins=edges.tolist(), density=True, histtype="step", color=colour, ls=style, lw=1.3,
-                          label=f"{name}, {np.median(values):.1f}")  # fmt: skip
-        axis.set(xlabel="logit", ylabel="density")
-        axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1)
+        for line, (_, values, colour) in enumerate(lines):
+            look = {f"{part}props": {"color": colour} for part in ("box", "whisker", "cap", "median")}
+            where = {"positions": [line], "orientation": "horizontal", "widths": 0.5, "manage_ticks": False}
+            axis.boxplot([values], whis=(5, 95), sym="", **where, **look)
+        axis.set_yticks(range(len(lines)), [name for name, _, _ in lines], fontsize=8)
+        axis.set_ylim(len(lines) - 0.5, -0.5)
+        axis.set_xlabel("logit")
 
-    return draw(paint, 4.2)
+    return draw(paint, 2.8)
