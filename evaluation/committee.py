@@ -145,7 +145,7 @@ def load_committee(
     members = []
     for path in checkpoints:
         model, preprocessing, experiment = load_finder_model(path, device)
-        hash_ = _file_hash(path)
+        hash_ = file_hash(path)
         _, own = found.pop(model_of({"checkpoint": hash_, "d4": d4}), ("", None))
         if own is None and len(checkpoints) > 1:
             raise CalibrationError(
@@ -178,6 +178,6 @@ def _hash_of(members: Sequence[Member]) -> str:
     return digest(json.dumps(sorted(parts, key=str)))[:16]
 
 
-def _file_hash(path: str) -> str:
+def file_hash(path: str) -> str:
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

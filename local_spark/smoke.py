@@ -1,7 +1,7 @@
 """The whole way once: python -m local_spark.smoke (or `make smoke-local`).
 
 Paints the simulated sky and runs every stage through its own entry point: targets, manifest, coadd cache,
-stamps, completeness, shards, training, scores, evaluation, report. Writes <out>/summary.json and
+stamps, completeness, shards, training, scores, evaluation, shortcut gates, report. Writes <out>/summary.json and
 <out>/report/index.html. Started again, it keeps what is done.
 """
 
@@ -104,6 +104,19 @@ def calibrate(checkpoint: str, data: str, scores: str, out: str) -> list[Step]:
     ]
 
 
+def gates(out: str, experiment: Experiment) -> Step:
+    """Return the command that runs the shortcut gates: the data must fail none; a network of some epochs may."""
+    checkpoint = join(out, "training", experiment.name, "best.pt")
+    return Step(
+        "gates",
+        "shortcut gates: is there anything but the arc?",
+        python(
+            "-m", "evaluation.gates", "--checkpoint", checkpoint, "--data", place(out, "pack", experiment),
+            "--out", join(out, "evaluation"), "--variants", "32", "--fail-on", "data",
+        ),
+    )  # fmt: skip
+
+
 def summarise(out: str, experiment: Experiment, seconds: dict[str, float]) -> dict[str, Any]:
     """Return what the stages recorded, and the evaluation's figures: nothing here is computed anew."""
     stages = {}
@@ -149,7 +162,8 @@ def main(argv: list[str] | None = None) -> int:
     start = time.perf_counter()
     try:
         sky = join(out, "sky")
-        seconds = run_steps([paint(sky), *pipeline(out, experiment, str(EXPERIMENT), sky, calibrated=True)])
+        steps = pipeline(out, experiment, str(EXPERIMENT), sky, calibrated=True)
+        seconds = run_steps([paint(sky), *steps, gates(out, experiment)])
         summary = summarise(out, experiment, seconds)
         replace_file(join(out, "summary.json"), json.dumps(summary, indent=1).encode())
         run_steps([Step("report", "draw the report", python("-m", "evaluation.report", out))])

@@ -48,6 +48,15 @@ class Finder(nn.Module):
             sky_sigma: (n, band) nmgy/pixel, where the preprocessing needs it.
             meta: (n, column) raw values of `preprocessing.meta_cols`, where it has any.
         """
+        features = self.features(stamps, sky_sigma, meta)
+        # Half precision ties logits, and ties destroy the ranking: the last layer runs in float32.
+        with torch.autocast(stamps.device.type, enabled=False):
+            return self.head(self.dropout(features)).squeeze(1)
+
+    def features(
+        self, stamps: torch.Tensor, sky_sigma: torch.Tensor | None = None, meta: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return what the last layer sees, (n, feature) float32. Arguments as `forward`."""
         with torch.autocast(stamps.device.type, enabled=False):
             pixels = normalise(self.preprocessing, stamps, sky_sigma)
         features = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
@@ -57,9 +66,7 @@ class Finder(nn.Module):
             features = torch.cat(
                 [features, self.metadata(standardise_metadata(self.preprocessing, meta))], dim=1
             )
-        # Half precision ties logits, and ties destroy the ranking: the last layer runs in float32.
-        with torch.autocast(stamps.device.type, enabled=False):
-            return self.head(self.dropout(features.float())).squeeze(1)
+        return features.float()
 
 
 def _stock(name: str, channels: int) -> tuple[nn.Module, int]:

@@ -159,17 +159,30 @@ def normalise(
         PreprocessingError: "sky_asinh" without sky_sigma.
     """
     stamps = stamps.float()
+    centre, scale = reference_level(preprocessing, stamps, sky_sigma)
+    scaled = (stamps - centre) / scale
+    if preprocessing.norm_method == "sky_asinh":
+        scaled = torch.asinh(scaled)
+    return scaled.clamp(-preprocessing.clip, preprocessing.clip) if preprocessing.clip > 0 else scaled
+
+
+def reference_level(
+    preprocessing: Preprocessing, stamps: torch.Tensor, sky_sigma: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return what `normalise` subtracts and divides by, each (n, band, 1, 1) nmgy/pixel.
+
+    Arguments and errors as `normalise`.
+    """
     if preprocessing.norm_method == "sky_asinh":
         if sky_sigma is None:
             raise PreprocessingError(
                 "norm_method sky_asinh needs the columns sky_sigma_*, which were not given"
             )
-        scaled = torch.asinh(stamps / _sky_scale(preprocessing, sky_sigma))
-    else:
-        centre, spread = _median_mad(_reference_pixels(preprocessing, stamps))
-        # A stamp of equal pixels has no spread: leave it at 0 rather than divide by it.
-        scaled = (stamps - centre) / torch.where(spread > 0, _MAD_TO_SIGMA * spread, torch.ones_like(spread))
-    return scaled.clamp(-preprocessing.clip, preprocessing.clip) if preprocessing.clip > 0 else scaled
+        scale = _sky_scale(preprocessing, sky_sigma)
+        return torch.zeros_like(scale), scale
+    centre, spread = _median_mad(_reference_pixels(preprocessing, stamps.float()))
+    # A stamp of equal pixels has no spread: leave it at 0 rather than divide by it.
+    return centre, torch.where(spread > 0, _MAD_TO_SIGMA * spread, torch.ones_like(spread))
 
 
 def _sky_scale(preprocessing: Preprocessing, sky_sigma: torch.Tensor) -> torch.Tensor:

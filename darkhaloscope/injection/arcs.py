@@ -182,14 +182,16 @@ def added_light(
     experiment: Experiment,
     kernels: np.ndarray | None = None,
     bank: Bank | None = None,
+    arcs: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return the light that 4c added to each stamp, noise aside: stamp minus this is the coadd.
 
     The arc for an injection, zero for a control, and zero on blank pixels (exactly 0 in the stamp: no data,
-    so nothing was added). Arguments, shape and errors as `arc_of`; `rows` needs stamp and is_control too.
+    so nothing was added). Arguments, shape and errors as `arc_of`; `rows` needs stamp and is_control too. `arcs`:
+    what `arc_of` returned for these rows, to spare rendering them again.
     """
     check_schema(STAMPS, rows.schema, "stamps", ["stamp", "is_control"])
-    light = arc_of(rows, experiment, kernels, bank)
+    light = arc_of(rows, experiment, kernels, bank) if arcs is None else arcs.copy()
     light[rows.column("is_control").to_numpy(zero_copy_only=False) == 1] = 0
     dtype = (rows.schema.metadata or {}).get(b"stamp_dtype", b"float32").decode()
     for row, cell in enumerate(rows.column("stamp").to_pylist()):

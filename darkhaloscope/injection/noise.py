@@ -29,7 +29,9 @@ SKY_MAGNITUDE = {"g": 22.04, "r": 20.91, "z": 18.46}
 SECTION = 100  # pixels; one of the survey's tiles: sections start at multiples of 100
 SECTION_STARTS = tuple(range(200, 3600, 600))
 BRIGHT_SIGMA = 5.0
-NEGLIGIBLE = 1e-4  # of a pixel's variance; photon noise below a hundredth of the noise that is there is not drawn
+NEGLIGIBLE = (
+    1e-4  # of a pixel's variance; photon noise below a hundredth of the noise that is there is not drawn
+)
 MIN_BRIGHT_PIXELS = 200
 MIN_REACH_SIGMA = 12.0
 N_BINS = 10

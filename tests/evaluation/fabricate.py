@@ -124,7 +124,7 @@ EXPERIMENT = Experiment("fabricated", "made_up", "train_fabricated", "nothing he
 HOSTILE = "<script>alert('brick')</script> & \"quoted\" ${x} {{ 7 * 6 }}"
 
 
-def write_record(root, stage, counts, inputs):
+def write_record(root, stage, counts, inputs, experiment=None):
     """Write a stage's `_stage_config.json`."""
     record = {
         "stage": stage,
@@ -133,7 +133,12 @@ def write_record(root, stage, counts, inputs):
         "code_version": "0",
         "inputs": inputs,
     }
-    record |= {"experiment": EXPERIMENT.as_dict(), "counts": counts, "seconds": 12.3, "options": {}}
+    record |= {
+        "experiment": (experiment or EXPERIMENT).as_dict(),
+        "counts": counts,
+        "seconds": 12.3,
+        "options": {},
+    }
     root.mkdir(parents=True, exist_ok=True)
     (root / "_stage_config.json").write_text(json.dumps(record))
 

@@ -1,0 +1,1 @@
+"""Shortcut gates: is there anything but the arc that tells injections from controls?"""

@@ -1,0 +1,126 @@
+"""Gates about the stamps: nothing but the arc tells the classes apart, and no galaxy is in two splits."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from darkhaloscope.survey.duplicates import RADIUS_ARCSEC, chord, unit_vectors
+from evaluation.gates import looks
+from evaluation.gates.classifiers import Told, told_apart, told_by_cnn
+from evaluation.gates.measure import Measured
+from evaluation.gates.rows import Rows
+from evaluation.gates.verdict import Gate, Verdict, auc_gate, difference_gate
+
+_WHERE = {
+    "core": "aperture fluxes, concentration and colours around the middle",
+    "border": "the outermost pixels",
+    "annulus": "median and MAD of the sky around the host",
+    "MAD": "median and MAD of all pixels",
+    "moments": "mean, spread, skewness, kurtosis and extremes of all pixels",
+    "metadata": "every column that does not know the injection",
+}
+CNN = "tiny CNN"
+
+
+def data_gates(rows: Rows, found: Measured) -> list[Gate]:
+    """Return the gates about the data."""
+    host, split = rows.columns["host_id"][found.row], _numbers(rows.columns["split"][found.row])
+    gates = []
+    for name, features in found.look.items():
+        told = told_apart(features, found.label, host, split)
+        asks = f"Can the classes be told, the arc taken away, by {_WHERE[name]}?"
+        gates.append(_told(f"without arc: {name}", asks, told, found))
+    asks = "Can they be told, the arc taken away, by a convolutional network of 5,000 parameters?"
+    gates.append(
+        _told("without arc: tiny CNN", asks, told_by_cnn(found.pixels, found.label, host, split), found)
+    )
+    for name, features in found.with_arc.items():
+        told = told_apart(features, found.label, host, split)
+        asks = f"How well does the {name} tell the classes with the arc? An arc adds light, so it does."
+        gates.append(_told(f"with arc: {name}", asks, told, found, judged=False))
+    gates += _conditions(found, split)
+    gates += [_level(found, split, k) for k in found.level if k.startswith("annulus")]
+    return gates + duplicate_gates(rows)
+
+
+def _told(name: str, asks: str, told: Told, found: Measured, judged: bool = True) -> Gate:
+    n = {"positives": int(found.label.sum()), "controls": int((~found.label).sum())}
+    note = f"{told.null:.3f} ± {told.error:.3f} where there is nothing to learn"
+    return auc_gate(name, "data", asks, told.auc, told.null, told.error, n, note, judged)
+
+
+def normalisation_gates(rows: Rows, found: Measured, method: str) -> list[Gate]:
+    """Return the gates on what the model's own normalisation subtracts and divides by, arc included."""
+    split = _numbers(rows.columns["split"][found.row])
+    return [_level(found, split, name, method) for name in found.level if name.startswith("model")]
+
+
+def _level(found: Measured, split: np.ndarray, name: str, method: str = "") -> Gate:
+    kind, what, band = name.split()
+    if kind == "annulus":
+        asks = f"Is the sky around the host the same in both classes with the arc ({what}, {band})?"
+        return difference_gate(f"annulus {what} {band}", "data", asks, found.level[name], found.label, split)
+    asks = f"Does the network's normalisation ({method}) tell the classes ({what}, {band})?"
+    values = found.level[name]
+    if what == "scale":
+        values = np.log(values)
+    return difference_gate(f"normalisation {what} {band}", "model", asks, values, found.label, split)
+
+
+def _conditions(found: Measured, split: np.ndarray) -> list[Gate]:
+    return [
+        difference_gate(
+            f"{group}: {name}", "data", f"Is {name} the same in both classes?", found.condition[name],
+            found.label, split,
+        )
+        for group, names in looks.CONDITIONS.items()
+        for name in names
+    ]  # fmt: skip
+
+
+def duplicate_gates(rows: Rows) -> list[Gate]:
+    """Return the gates on galaxies, positions, source images and stamps that are there twice.
+
+    All rows with a stamp count, not only those that take part in the other gates.
+    """
+    c = rows.columns
+    split = _numbers(c["split"])
+    bank = c["source_id"] >= 0
+    twice = len(split) - len(np.unique(c["task_id"].astype(str)))
+    n = {"rows": len(split), "splits": len(np.unique(split))}
+    return [
+        _none("duplicates: host_id", "Is a galaxy in two splits?", _in_two(c["host_id"], split), n),
+        _none("duplicates: position", f'Are there, within {RADIUS_ARCSEC:g}" of each other, galaxies of two splits?',
+              _neighbours(c["ra"], c["dec"], split), n),
+        _none("duplicates: source", "Is an image of a source in two splits?", _in_two(c["source_id"][bank],
+              split[bank]), n | {"rows": int(bank.sum())}),
+        _none("duplicates: task_id", "Is a stamp there twice?", twice, n),
+    ]  # fmt: skip
+
+
+def _none(name: str, asks: str, count: int, n: dict[str, int]) -> Gate:
+    several = n["splits"] > 1 or name.endswith("task_id")
+    verdict: Verdict = "fail" if count else "pass" if several and n["rows"] else "unresolved"
+    note = "" if several else "one split only was given: nothing to compare"
+    return Gate(name, "data", asks, "number", float(count), None, None, n, "none at all", verdict, note)
+
+
+def _in_two(ids: np.ndarray, split: np.ndarray) -> int:
+    """Return how many ids are in more than one split."""
+    pairs = np.unique(np.stack([ids, split], axis=1), axis=0)
+    return int((np.unique(pairs[:, 0], return_counts=True)[1] > 1).sum())
+
+
+def _neighbours(ra: np.ndarray, dec: np.ndarray, split: np.ndarray) -> int:
+    """Return how many pairs of positions of different splits lie within the radius of one galaxy."""
+    places = np.unique(np.stack([ra, dec, split], axis=1), axis=0)
+    pairs = cKDTree(unit_vectors(places[:, 0], places[:, 1])).query_pairs(
+        chord(RADIUS_ARCSEC), output_type="ndarray"
+    )
+    return int((places[pairs[:, 0], 2] != places[pairs[:, 1], 2]).sum())
+
+
+def _numbers(names: np.ndarray) -> np.ndarray:
+    """Return each value's number among the distinct ones, (n,) int64."""
+    return np.unique(names.astype(str), return_inverse=True)[1]

@@ -1,0 +1,266 @@
+"""Shortcut gates: each kind of planted shortcut fails its gate, clean data pass, too few stamps are unresolved."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from gate_cases import GATED, SIZE, make_pixels, make_rows, write_checkpoint, write_pack
+
+from evaluation.gates import rows as rows_module
+from evaluation.gates.__main__ import FAILED, main
+from evaluation.gates.classifiers import told_apart, told_by_cnn
+from evaluation.gates.data import data_gates, duplicate_gates, normalisation_gates
+from evaluation.gates.measure import measure
+from evaluation.gates.rows import read_rows
+from evaluation.gates.verdict import auc_verdict, block_auc, difference_gate
+from evaluation.section import read_all
+from training.checkpoint import load_finder_model
+from training.selection import DataError
+
+N = 900
+torch.set_num_threads(1)  # two threads on a busy two-core machine wait for each other
+
+
+@pytest.fixture(scope="module")
+def finders(tmp_path_factory):
+    """Untrained networks by their normalisation, with the path of their checkpoint."""
+    folder = tmp_path_factory.mktemp("finders")
+    paths = {m: write_checkpoint(folder / f"{m}.pt", m) for m in ("sky_asinh", "full")}
+    return {m: (load_finder_model(path)[0], path) for m, path in paths.items()}
+
+
+def same(columns):
+    return columns
+
+
+def measured(root, model, change=same, rows=same, **planted):
+    """Rows and measurements of a data set whose columns were changed before the pixels were made, or after."""
+    columns = rows(make_rows(N))
+    pack = write_pack(root, columns, make_pixels(columns, **planted), change)
+    found = read_rows(pack, GATED, 20_000)
+    return found, measure(found, model, "test", 0, progress=False)
+
+
+def verdicts(gates):
+    return {g.name: g.verdict for g in gates}
+
+
+@pytest.fixture(scope="module")
+def clean(finders, tmp_path_factory):
+    """Rows and measurements of data without a shortcut, and the data's place."""
+    root = tmp_path_factory.mktemp("clean")
+    return *measured(root, finders["sky_asinh"][0]), str(root)
+
+
+def test_clean_data_pass_every_classifier_and_fail_no_gate(clean):
+    gates = data_gates(*clean[:2])
+    found = verdicts(gates)
+    assert [n for n, v in found.items() if v == "fail"] == []
+    without_arc = {n: v for n, v in found.items() if n.startswith("without arc")}
+    assert len(without_arc) == 7
+    assert set(without_arc.values()) == {"pass"}
+    with_arc = {g.name: g for g in gates if g.verdict == "reported"}
+    assert with_arc["with arc: core"].value > 0.8, "the arc itself is light in the core"
+
+
+def brighter_seeing(columns):
+    """Positives in better seeing, in the columns and in the pixels."""
+    better = 0.12 * (columns["label"] == 1)
+    return columns | {n: columns[n] - better for n in columns if n.startswith(("psfsize_", "fwhm_"))}
+
+
+def leaking_null(columns):
+    """A column that is null in every second positive."""
+    hidden = (columns["label"] == 1) & (np.arange(N) % 4 == 0)
+    return columns | {"padded_fraction": np.where(hidden, np.nan, columns["padded_fraction"])}
+
+
+@pytest.mark.parametrize(
+    ("plant", "caught_by"),
+    [
+        ({"core": 1.15}, {"without arc: core"}),
+        ({"noise": 1.2}, {"without arc: border", "without arc: annulus", "without arc: MAD"}),
+        ({"rows": brighter_seeing}, {"without arc: metadata", "seeing: psfsize_r"}),
+        ({"change": leaking_null}, {"without arc: metadata"}),
+    ],
+    ids=["brighter cores", "class-dependent noise", "class-dependent seeing", "a null that leaks"],
+)
+def test_a_planted_shortcut_is_caught(plant, caught_by, finders, tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.gates.classifiers.CNN_EPOCHS", 0)
+    monkeypatch.setattr("evaluation.gates.classifiers.EXCHANGES", 60)
+    found = verdicts(data_gates(*measured(tmp_path, finders["sky_asinh"][0], **plant)))
+    assert {name for name in caught_by if found[name] != "fail"} == set()
+
+
+def test_a_type_that_one_class_has_more_often_is_caught(clean):
+    rows, found, _ = clean
+    host, columns = rows.columns["host_id"][found.row], found.look["metadata"].copy()
+    given = (columns == columns.astype(bool)).all(axis=0) & (columns.std(axis=0) > 0.2)  # 0 or 1, and both
+    assert given.sum() >= 3
+    columns[:, np.flatnonzero(given)[-1]] *= found.label | (np.arange(len(host)) % 2 == 0)
+    told = told_apart(columns, found.label, host, np.zeros(len(host), int))
+    assert auc_verdict(told.auc, told.null, told.error) == "fail"
+
+
+def test_the_tiny_network_sees_a_pattern_that_no_number_of_the_others_does(clean):
+    rows, found, _ = clean
+    stripes = 0.7 * (-1.0) ** np.arange(SIZE // 2)
+    pixels = (found.pixels + stripes * found.label[:, None, None, None]).astype(np.float16)
+    told = told_by_cnn(
+        pixels, found.label, rows.columns["host_id"][found.row], np.zeros(len(found.label), int)
+    )
+    assert told.auc > 0.5 + 2 * told.error
+
+
+def test_hosts_positions_and_sources_in_two_splits_are_caught(finders, tmp_path):
+    def twice(columns):
+        for name in ("host_id", "ra", "dec", "source_id"):
+            columns[name] = columns[name].copy()
+        test, train = (np.flatnonzero(columns["region_split"] == s) for s in ("test", "train"))
+        columns["host_id"][test[0]] = columns["host_id"][train[0]]
+        columns["ra"][test[1]], columns["dec"][test[1]] = (
+            columns["ra"][train[1]],
+            columns["dec"][train[1]] + 1e-4,
+        )
+        columns["task_id"][test[2]] = columns["task_id"][train[2]]
+        return columns
+
+    columns = make_rows(60)
+    rows = read_rows(write_pack(tmp_path, columns, make_pixels(columns), twice), GATED, 100)
+    found = {g.name: (g.verdict, g.value) for g in duplicate_gates(rows)}
+    assert found["duplicates: host_id"] == ("fail", 1)
+    assert found["duplicates: position"] == ("fail", 1)
+    assert found["duplicates: task_id"] == ("fail", 1)
+    assert found["duplicates: source"] == ("unresolved", 0), "no image of a source was used"
+    rows.columns["source_id"][:] = 7
+    assert verdicts(duplicate_gates(rows))["duplicates: source"] == "fail"
+
+
+def test_full_normalisation_fails_and_the_sky_s_own_noise_does_not(finders, tmp_path):
+    def wide(columns):
+        bright = {f"src_mag_{b}": columns[f"src_mag_{b}"] - 1 for b in "grz"}
+        return columns | bright | {"theta_e_arcsec": columns["theta_e_arcsec"] * 2}
+
+    columns = wide(make_rows(400))
+    pack = write_pack(tmp_path, columns, make_pixels(columns))
+    rows, found = read_rows(pack, GATED, 20_000), {}
+    for method, (model, _) in finders.items():
+        gates = normalisation_gates(rows, measure(rows, model, "test", 0, progress=False), method)
+        found[method] = {g.verdict for g in gates}
+    assert "fail" in found["full"]
+    assert "fail" not in found["sky_asinh"]
+
+
+def test_replicates_count_once_and_pairs_stay_together(finders, tmp_path):
+    def repeats(columns):
+        host = columns["host_id"].copy()
+        host[::4], host[1::4] = host[2::4], host[2::4]  # two positives and a control of one galaxy
+        for name in ("region_split", "ra", "dec"):
+            columns[name] = columns[name].copy()
+            columns[name][::4], columns[name][1::4] = columns[name][2::4], columns[name][2::4]
+        return columns | {"host_id": host}
+
+    columns = make_rows(400)
+    rows = read_rows(write_pack(tmp_path, columns, make_pixels(columns), repeats), GATED, 1_000)
+    host, positive = rows.columns["host_id"][rows.chosen], rows.columns["label"][rows.chosen] == 1
+    assert len(host) == 300
+    assert len(np.unique(host[positive])) == positive.sum()
+    assert len(np.unique(host[~positive])) == (~positive).sum()
+    assert len(np.intersect1d(host[positive], host[~positive])) == 100
+
+
+def test_controls_matched_in_total_magnitude_are_compared_at_equal_host_magnitude(tmp_path):
+    rng = np.random.default_rng(0)
+    positive = np.arange(4_000) % 2 == 0
+    columns = {
+        "label": positive.astype(int), "mag_r": np.where(positive, 19.3, 19.0) + rng.normal(0, 0.4, 4_000),
+        "kept": np.ones(4_000, bool), "source_kind": np.full(4_000, "sersic"), "host_id": np.arange(4_000),
+        "split": np.full(4_000, "test"), "task_id": np.array([f"{i:04d}" for i in rng.permutation(4_000)]),
+    }  # fmt: skip
+    made_by = replace(GATED, injection=replace(GATED.injection, match_total_magnitude=True))
+    chosen, how = rows_module._choose(columns, made_by, 10_000)
+    means = [columns["mag_r"][chosen & c].mean() for c in (positive, ~positive)]
+    assert abs(means[0] - means[1]) < 0.01
+    assert "equal host magnitude" in " ".join(how)
+    assert chosen.sum() > 2_000
+
+
+def test_arcs_that_are_not_those_that_were_added_are_refused(finders, tmp_path):
+    columns = make_rows(60)
+    wrong = lambda c: c | {"arc_flux_r": 1.2 * c["arc_flux_r"]}  # noqa: E731
+    rows = read_rows(write_pack(tmp_path, columns, make_pixels(columns), wrong), GATED, 100)
+    with pytest.raises(DataError, match="made with another experiment"):
+        measure(rows, finders["sky_asinh"][0], "test", 0, progress=False)
+
+
+def test_one_command_writes_a_section_with_pictures_and_its_status_says_what_failed(
+    clean, finders, tmp_path, capsys
+):
+    arguments = ["--data", clean[2], "--checkpoint", finders["sky_asinh"][1], "--out", str(tmp_path)]
+    arguments += ["--variants", "20", "--device", "cpu"]
+    assert main([*arguments, "--fail-on", "data"]) == 0
+    section = read_all(str(tmp_path))["gates"]
+    gates = section["figures"]["gates"]
+    for gate in gates.values():
+        assert set(gate) >= {"value", "low", "high", "n", "threshold", "verdict", "pictures"}
+    assert gates["without arc: core"]["pictures"] == ["gates-auc.png", "gates-difference.png"]
+    for picture in section["pictures"]:
+        assert (tmp_path / picture["file"]).read_bytes().startswith(b"\x89PNG")
+    assert len(section["pictures"]) == 5
+    failed = [n for n, g in gates.items() if g["verdict"] == "fail"]
+    assert failed, "an untrained network keeps no order"
+    assert all(gates[n]["about"] == "model" for n in failed)
+    assert section["verdict"] == "fail"
+    assert "fail" in capsys.readouterr().out
+    assert section["made_from"]["data"]
+
+
+def test_data_of_one_class_and_no_data_are_refused(finders, tmp_path, capsys):
+    arguments = ["--checkpoint", finders["sky_asinh"][1], "--out", str(tmp_path / "out"), "--data"]
+    assert main([*arguments, str(tmp_path)]) == 1
+    columns = make_rows(60)
+    pack = write_pack(
+        tmp_path / "one", columns, make_pixels(columns), lambda c: c | {"kept": None} if 0 else c
+    )
+    assert main([*arguments, pack, "--limit", "0"]) == 1
+    assert "they need both" in capsys.readouterr().err
+    assert FAILED == 2
+
+
+def test_few_stamps_are_unresolved_and_never_a_pass():
+    rng = np.random.default_rng(0)
+    small, large = (np.arange(n) % 2 == 0 for n in (40, 6_000))
+    for label, expected in ((small, "unresolved"), (large, "pass")):
+        values, block = rng.normal(size=len(label)), np.zeros(len(label))
+        area, error = block_auc(values[:, None], label[:, None], block)
+        assert auc_verdict(area[0], 0.5, error[0]) == expected
+        assert difference_gate("x", "data", "?", values, label, block).verdict == expected
+        assert difference_gate("x", "data", "?", values + 0.2 * label, label, block).verdict != "pass"
+    assert auc_verdict(0.55, 0.5, 0.01) == "fail"
+    assert auc_verdict(0.5 + 2.3 * 0.01, 0.5, 0.01) == "unresolved", "one of seven may be there by chance"
+    assert auc_verdict(float("nan"), 0.5, float("nan")) == "unresolved"
+
+
+def test_the_area_within_blocks_is_scikit_learn_s_and_blocks_lend_it_nothing():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(1)
+    label, score = rng.random(300) < 0.3, np.round(rng.normal(size=300), 1)
+    area, error = block_auc(score[:, None], label[:, None], np.zeros(300))
+    assert area[0] == pytest.approx(roc_auc_score(label, score))
+    m, n = label.sum(), (~label).sum()
+    assert error[0] == pytest.approx(np.sqrt((m + n + 1) / (12 * m * n)))
+    block = rng.integers(0, 2, 4_000)
+    label = rng.random(4_000) < np.where(block, 0.8, 0.2)
+    told, _ = block_auc(block[:, None].astype(float), label[:, None], block)
+    assert told[0] == 0.5, "a score that knows the split alone"
+
+
+def test_the_error_of_a_cross_validated_area_is_that_of_clean_data_drawn_again():
+    rng = np.random.default_rng(2)
+    label, host, split = np.arange(240) % 2 == 0, np.arange(240), np.zeros(240, int)
+    told = [told_apart(rng.normal(size=(240, 4)), label, host, split) for _ in range(40)]
+    scatter = np.std([t.auc for t in told])
+    assert np.mean([t.error for t in told]) == pytest.approx(scatter, rel=0.35)
+    assert scatter > 1.15 * np.sqrt(241 / (12 * 120**2)), "more than that of independent rows"
