@@ -283,8 +283,55 @@ HARD_NEGATIVES = Schema(
     ),
 )
 
+_OF_STAMP = (
+    "stamp", "host_x", "host_y", "psf_source", *(f"{name}_{b}" for name in ("fwhm", "sky_sigma") for b in BANDS),
+    "bad_fraction", "padded_fraction", "maskbits_any",
+)  # fmt: skip
+
+CANDIDATES = Schema(
+    "candidates",
+    "search: one row a target, best score first, refused ones last; pixels with the best-ranked rows only",
+    (
+        Column("_healpix_29", _I64, "", "HEALPix cell of the position, order 29, nested: the index of HATS"),
+        Column("name", _STR, "", "designation by position, DHS JHHMMSS.ss+DDMMSS.s; no two rows share one"),
+        Column("object_name", _STR, "", "name in the table of positions; empty where it has none"),
+        *HOST,
+        *(
+            Column(c.name, c.type, c.unit, c.meaning, c.leaks_label, True)
+            for c in STAMPS.columns
+            if c.name in _OF_STAMP
+        ),
+        Column("bands", _STR, "", "bands in which the stamp has pixels, e.g. grz; empty without a stamp"),
+        Column("merged", _I32, "", "further rows within 1 arcsec that this one stands for"),
+        Column("refused", _STR, "", "why there is no score; empty where there is one"),
+        Column(
+            "outside", _STR, "", "conditions beyond the model's training, scored because forced; or empty"
+        ),
+        Column("rank", _I32, "", "1 the most lens-like; null where refused", nullable=True),
+        Column("logit", _F32, "", "mean over the models; larger is more lens-like", nullable=True),
+        Column("logit_spread", _F32, "", "standard deviation over the models; null for one", nullable=True),
+        Column("n_models", _I32, "", "models whose logits were averaged"),
+        Column("probability", _F64, "", "calibrated, of a lens at `prevalence`; may be null", nullable=True),
+        Column("prevalence", _F64, "", "lenses among targets that `probability` assumes", nullable=True),
+        Column("fpr", _F64, "", "share of the evaluation's negatives scored at least this", nullable=True),
+        Column("fpr_high", _F64, "", "upper bound of the 95 % interval of `fpr`", nullable=True),
+        Column(
+            "false_per_sqdeg", _F64, "deg-2", "expected false positives scored at least this", nullable=True
+        ),
+        Column("false_per_sqdeg_high", _F64, "deg-2", "the same with `fpr_high`", nullable=True),
+        Column("known_name", _STR, "", "known lens or candidate within 5 arcsec; empty where there is none"),
+        Column("known_type", _STR, "", "its type, e.g. galaxy, cluster, quasar"),
+        Column("known_grading", _STR, "", "how sure its authors are: confident, probable, ..."),
+        Column("known_reference", _STR, "", "where it was published"),
+        Column("known_arcsec", _F32, "arcsec", "how far it is", nullable=True),
+        Column("release", _STR, "", "survey release, e.g. dr10-south"),
+        Column("viewer_url", _STR, "", "page of the survey's sky viewer"),
+    ),
+)
+
 ALL_SCHEMAS = (
     TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, COMPLETENESS_CELLS, SHARDS, SCORES, HARD_NEGATIVES,
+    CANDIDATES,
 )  # fmt: skip
 
 
