@@ -27,26 +27,49 @@ class ReferenceRefused(ValueError):
 
 
 @dataclass(frozen=True)
+class Member:
+    """One model of a reference: calibrated logit = logit / temperature + bias (1 and 0 where it is alone)."""
+
+    checkpoint: str
+    temperature: float = 1.0
+    bias: float = 0.0
+
+
+@dataclass(frozen=True)
 class Reference:
     """How negatives and lenses of a test split scored.
 
     Attributes:
-        checkpoints: first 16 hex digits of the sha256 of each checkpoint whose logits were averaged.
-        scores: content hashes of the scores datasets.
-        logit: negatives' logits, from the highest on; all of the first `EXACT`, quantiles of the rest.
+        members: the models whose logits were averaged; checkpoint: first 16 hex digits of its sha256.
+        scores: content hash of the scores.
+        logit: negatives' logits, falling: all of the first `EXACT`, quantiles of the rest.
         above: number of negatives at or above each.
         n_negatives, n_positives: rows of the test split.
-        slope, intercept: of the log odds of a lens where both classes are equally many, over the logit.
+        slope, intercept: of the log odds of a lens where both classes are equally many, over the averaged logit; None
+            where no calibration was given.
     """
 
-    checkpoints: list[str]
-    scores: list[str]
+    members: tuple[Member, ...]
+    scores: str
     logit: list[float]
     above: list[int]
     n_negatives: int
     n_positives: int
-    slope: float
-    intercept: float
+    slope: float | None = None
+    intercept: float | None = None
+
+    def combined(self, logits: np.ndarray, checkpoints: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean of calibrated logits and their standard deviation, (n,) each; NaN for one model.
+
+        Args:
+            logits: (model, n).
+            checkpoints: of each model.
+        """
+        of = {m.checkpoint: m for m in self.members}
+        member = [of[c[:16]] for c in checkpoints]
+        return mean_and_spread(
+            np.stack([z / m.temperature + m.bias for m, z in zip(member, logits, strict=True)])
+        )
 
     def false_positives(self, logit: np.ndarray) -> np.ndarray:
         """Return the number of negatives scored at least this, (n,) int64; between kept quantiles: the larger."""
@@ -65,10 +88,19 @@ class Reference:
     def probability(self, logit: np.ndarray, prevalence: float) -> np.ndarray:
         """Return the calibrated probability of a lens where `prevalence` of the targets are lenses, (n,).
 
-        The evaluation's classes tell the likelihood ratio; the prevalence adds its log odds (Bayes).
+        NaN without a calibration. The evaluation's classes tell the likelihood ratio; the prevalence adds its log odds
+        (Bayes; Saerens et al. 2002, eq. 2.4).
         """
+        if self.slope is None or self.intercept is None:
+            return np.full(len(logit), np.nan)
         prior = np.log(prevalence / (1 - prevalence))
         return expit(self.slope * np.asarray(logit, np.float64) + self.intercept + prior)
+
+
+def mean_and_spread(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation over models of (model, n) logits, (n,) each; the latter NaN for one model."""
+    spread = logits.std(axis=0, ddof=1) if len(logits) > 1 else np.full(logits.shape[1], np.nan)
+    return logits.mean(axis=0), spread
 
 
 def thinned(logits: np.ndarray) -> tuple[list[float], list[int]]:
@@ -96,15 +128,16 @@ def read_reference(url: str, models: Sequence[Model]) -> Reference:
         content: dict[str, Any] = json.loads(read_bytes(url))
         if content.pop("format") != FORMAT:
             raise ValueError("another format")
-        reference = Reference(**content)
+        members = tuple(Member(**m) for m in content.pop("members"))
+        reference = Reference(members, **content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReferenceRefused(
             f"{url}: not a reference ({error}); make it with python -m evaluation.reference --scores SCORES --out {url}"
         ) from error
-    wanted = sorted(m.checkpoint[:16] for m in models)
-    if sorted(reference.checkpoints) != wanted:
+    wanted, found = (sorted(m.checkpoint[:16] for m in some) for some in (models, reference.members))
+    if found != wanted:
         raise ReferenceRefused(
-            f"{url}: of checkpoints {sorted(reference.checkpoints)}; the models are of {wanted}: a score means what it "
+            f"{url}: of checkpoints {found}; the models are of {wanted}: a score means what it "
             "did in the evaluation of the same model only; make the reference from this model's scores"
         )
     return reference

@@ -76,13 +76,16 @@ class Positions:
         return len(self.fault)
 
 
-def read_positions(url: str, units: Literal["", "deg"] = "", object_type: str = "") -> Positions:
+def read_positions(
+    url: str, units: Literal["", "deg"] = "", object_type: str = "", labelled: bool = True
+) -> Positions:
     """Read a table of positions: CSV and other text, FITS, VOTable or Parquet, by the ending of its name.
 
     Args:
         url: path or URL.
         units: "deg" says that right ascensions are degrees although none is above 24.
         object_type: type of every row, whatever the table says.
+        labelled: False: nobody asks whether a row is a lens; its label is -1, whatever its type, and that is no fault.
 
     Raises:
         FileNotFoundError: there is none at `url`.
@@ -111,7 +114,9 @@ def read_positions(url: str, units: Literal["", "deg"] = "", object_type: str = 
     columns["object_type"] = np.array([_type(t) for t in columns["object_type"].tolist()], object).reshape(n)
     given = _numbers(table[found["label"]], found["label"], url) if "label" in found else np.full(n, np.nan)
     columns["label"], columns["sample"] = _classes(columns["object_type"], given)
-    return Positions(columns, _faults(columns), url)
+    if not labelled:
+        columns |= {"label": np.full(n, -1, np.int8), "sample": _filled(n, "")}
+    return Positions(columns, _faults(columns, labelled), url)
 
 
 def _read(url: str) -> Table:
@@ -213,11 +218,11 @@ def _classes(types: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return label, np.where(new, np.where(label == 1, "real_positive", "mimic"), sample)
 
 
-def _faults(columns: dict[str, np.ndarray]) -> np.ndarray:
+def _faults(columns: dict[str, np.ndarray], labelled: bool) -> np.ndarray:
     """Return what is wrong with each row, "" where nothing is."""
     ra, dec, label = columns["ra"], columns["dec"], columns["label"]
     fault = np.full(len(ra), "", object)
-    for i in np.flatnonzero(label < 0).tolist():
+    for i in np.flatnonzero((label < 0) & labelled).tolist():
         fault[i] = (
             f"type {columns['object_type'][i]!r} is not known: expected one of {', '.join(TYPES)}, or a column `label` "
             "(1 lens, 0 not), or --catalogue-type"
