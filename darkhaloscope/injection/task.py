@@ -122,7 +122,7 @@ def _scratch() -> str | None:
 def stamp_batches(
     bricks: tuple[BrickRows, ...], coadds: str, experiment: Experiment, result: TaskResult
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the STAMPS of some bricks, at most 500 rows at a time, and count them in `result`; see `stamps_of_bricks`."""
+    """Yield the STAMPS of bricks, at most 500 rows at a time, and count them in `result`; see `stamps_of_bricks`."""
     rows, kernels, limit = (
         read_manifest_rows(bricks),
         load_kernels(experiment),

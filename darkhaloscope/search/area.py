@@ -1,4 +1,4 @@
-"""A piece of sky to search: bricks, a box, a cone or HEALPix cells; which bricks and sweeps it touches, how large it is."""
+"""A piece of sky to search: bricks, a box, a cone or HEALPix cells; what it touches, and how large it is."""
 
 from __future__ import annotations
 
@@ -77,9 +77,13 @@ def area_of(
     Raises:
         AreaError: none or several of them, or values that are no such area.
     """
-    given = {k: tuple(v) for k, v in {"bricks": bricks, "box": box, "cone": cone, "healpix": healpix}.items() if v}
+    given = {
+        k: tuple(v) for k, v in {"bricks": bricks, "box": box, "cone": cone, "healpix": healpix}.items() if v
+    }
     if len(given) != 1:
-        raise AreaError(f"expected one area: bricks, a box, a cone or HEALPix cells; got {sorted(given) or 'none'}")
+        raise AreaError(
+            f"expected one area: bricks, a box, a cone or HEALPix cells; got {sorted(given) or 'none'}"
+        )
     ((kind, values),) = given.items()
     check = {"bricks": _check_bricks, "box": _check_box, "cone": _check_cone, "healpix": _check_healpix}[kind]
     if fault := check(values):
@@ -143,7 +147,10 @@ def bricks_in(area: Area, bricks: BrickTable) -> np.ndarray:
         AreaError: none: the area is outside the footprint, or a named brick is not in the table.
     """
     touched = brick_shares(area, bricks) > 0
-    if area.kind == "cone" and (at := int(bricks.index_at(*(np.array([v]) for v in area.values[:2]))[0])) >= 0:
+    if (
+        area.kind == "cone"
+        and (at := int(bricks.index_at(*(np.array([v]) for v in area.values[:2]))[0])) >= 0
+    ):
         touched[at] = True
     found = np.flatnonzero(touched)
     if area.kind == "bricks" and len(found) < len(area.values):
@@ -154,8 +161,8 @@ def bricks_in(area: Area, bricks: BrickTable) -> np.ndarray:
         )
     if not len(found):
         raise AreaError(
-            f"{area}: none of the {len(bricks)} bricks of {bricks.source} lies in it; the area is outside the footprint, "
-            "or RA and Dec are in another order or unit (expected decimal degrees)"
+            f"{area}: none of the {len(bricks)} bricks of {bricks.source} lies in it; it is outside the footprint, or "
+            "RA and Dec are in another order or unit (expected decimal degrees)"
         )
     return found
 

@@ -18,7 +18,9 @@ from darkhaloscope.survey.files import local_copy
 
 RADIUS_ARCSEC = 5.0
 LENSCAT_URL = "https://raw.githubusercontent.com/lenscat/lenscat/main/lenscat/data/catalog.csv"
-_COLUMNS = {"name": "name", "ra": "RA [deg]", "dec": "DEC [deg]", "type": "type", "grading": "grading", "reference": "ref"}  # fmt: skip
+_COLUMNS = {
+    "name": "name", "ra": "RA [deg]", "dec": "DEC [deg]", "type": "type", "grading": "grading", "reference": "ref",
+}  # fmt: skip
 
 
 def lenscat_file() -> str:
@@ -31,7 +33,7 @@ def lenscat_file() -> str:
 
 
 def read_known(url: str) -> dict[str, np.ndarray]:
-    """Read a table in lenscat's layout (CSV, perhaps gzipped); return name, ra, dec, type, grading, reference, each (n,).
+    """Read a table in lenscat's layout (CSV); return name, ra, dec, type, grading and reference, each (n,).
 
     Raises:
         FileNotFoundError: there is none at `url`.
@@ -46,7 +48,11 @@ def read_known(url: str) -> dict[str, np.ndarray]:
         raise CatalogueError(
             f"{url}: no columns {missing}; found {table.colnames}; expected lenscat's ({LENSCAT_URL})"
         )
-    known = {k: np.asarray(table[c].astype(str)).astype(object) for k, c in _COLUMNS.items() if k not in ("ra", "dec")}
+    known = {
+        k: np.asarray(table[c].astype(str)).astype(object)
+        for k, c in _COLUMNS.items()
+        if k not in ("ra", "dec")
+    }
     return known | {k: np.asarray(table[_COLUMNS[k]], np.float64) for k in ("ra", "dec")}
 
 
@@ -65,5 +71,7 @@ def match_known(
         return columns | {"known_arcsec": np.full(n, np.nan, np.float32)}
     index, away = nearest(ra, dec, known["ra"], known["dec"])
     near = away <= RADIUS_ARCSEC
-    columns = {f"known_{k}": np.where(near, known[k][index], "") for k in ("name", "type", "grading", "reference")}
+    columns = {
+        f"known_{k}": np.where(near, known[k][index], "") for k in ("name", "type", "grading", "reference")
+    }
     return columns | {"known_arcsec": np.where(near, away, np.nan).astype(np.float32)}

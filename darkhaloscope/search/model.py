@@ -73,11 +73,14 @@ class Model:
         given = {"stamps": stamps, "sky_sigma": sky_sigma, "meta": meta}
         inputs = {i.name: given[i.name] for i in self.session.get_inputs()}
         if missing := [name for name, value in inputs.items() if value is None]:
-            raise ModelError(f"{self.url}: it takes {missing} beside the stamps; give {' and '.join(missing)}")
-        inputs = {name: np.ascontiguousarray(value, np.float32) for name, value in inputs.items()}
+            raise ModelError(
+                f"{self.url}: it takes {missing} beside the stamps; give {' and '.join(missing)}"
+            )
+        arrays = {name: np.ascontiguousarray(value, np.float32) for name, value in inputs.items()}
         starts = range(0, len(stamps), ROWS_AT_A_TIME)
         parts = [
-            self.session.run(None, {k: v[i : i + ROWS_AT_A_TIME] for k, v in inputs.items()})[0] for i in starts
+            self.session.run(None, {k: v[i : i + ROWS_AT_A_TIME] for k, v in arrays.items()})[0]
+            for i in starts
         ]
         return np.concatenate(parts) if parts else np.empty(0, np.float32)
 
@@ -127,7 +130,7 @@ def load_model(url: str, threads: int = 1) -> Model:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has an exception type for each of its states
         raise ModelError(
-            f"{url}: not a readable ONNX model, perhaps cut off or of a newer format: {str(error)[:200]}; export it again"
+            f"{url}: not a readable ONNX model (another file, or cut off): {str(error)[:200]}; export the checkpoint again"
         ) from error
     found = session.get_modelmeta().custom_metadata_map
     if missing := [name for name in FIELDS if name not in found]:
@@ -176,4 +179,6 @@ def refuse_disagreement(models: Sequence[Model]) -> None:
                 f"{first.size}: models of another preprocessing cannot be averaged; search with each on its own"
             )
     if len({m.checkpoint for m in models}) < len(models):
-        raise ModelError(f"{', '.join(m.url for m in models)}: one model is given twice; its spread would be 0")
+        raise ModelError(
+            f"{', '.join(m.url for m in models)}: one model is given twice; its spread would be 0"
+        )

@@ -37,6 +37,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "object_name": ("name", "objectname", "objname", "lensname", "system", "objectid", "objid", "id"),
     "theta_e_arcsec": ("thetaearcsec", "thetae", "einsteinradius", "rein"),
     **{f"mag_{b}": (f"mag{b}", f"{b}mag") for b in BANDS},
+    "release": ("release",),
 }  # fmt: skip
 IN_HOURS = ("rahours", "rahour", "rah", "rahms", "rahr", "rasexagesimal", "rasex")
 
@@ -63,7 +64,8 @@ class Positions:
     """A table's rows; arrays are (n,).
 
     columns: ra, dec (deg, NaN where not given), object_name, object_type (str), label (int8, -1 where not known),
-        sample (str), theta_e_arcsec and mag_g, mag_r, mag_z (NaN where not given).
+        sample (str), theta_e_arcsec and mag_g, mag_r, mag_z (NaN where not given); release (float, Tractor's RELEASE
+        as 10000 or a data release as 10, NaN where not given).
     fault: what is wrong with a row, "" where nothing is.
     source: path or URL.
     """
@@ -108,6 +110,10 @@ def read_positions(
         columns[name] = (
             _numbers(table[found[name]], found[name], url) if name in found else np.full(n, np.nan)
         )
+    releases = _texts(table[found["release"]]) if "release" in found else _filled(n, "")
+    columns["release"] = np.array([float(re.sub(r"\D", "", t) or "nan") for t in releases.tolist()]).reshape(
+        n
+    )
     columns["object_name"] = _texts(table[found["object_name"]]) if "object_name" in found else _filled(n, "")
     types = _texts(table[found["object_type"]]) if "object_type" in found else _filled(n, "")
     columns["object_type"] = _filled(n, object_type) if object_type else types
