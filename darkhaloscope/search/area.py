@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import astropy.units as u
@@ -85,8 +85,7 @@ def area_of(
             f"expected one area: bricks, a box, a cone or HEALPix cells; got {sorted(given) or 'none'}"
         )
     ((kind, values),) = given.items()
-    check = {"bricks": _check_bricks, "box": _check_box, "cone": _check_cone, "healpix": _check_healpix}[kind]
-    if fault := check(values):
+    if fault := _CHECKS[kind](values):
         raise AreaError(f"{kind} {values[:8]}: {fault}")
     return Area(kind, tuple(sorted(set(values))) if kind == "bricks" else values)
 
@@ -120,6 +119,14 @@ def _check_healpix(values: tuple[int, ...]) -> str:
     if not cells or min(cells) < 0 or max(cells) >= 12 * nside**2:
         return f"expected at least one cell, each from 0 to {12 * nside**2 - 1} at nside {nside}"
     return ""
+
+
+_CHECKS: dict[str, Callable[..., str]] = {
+    "bricks": _check_bricks,
+    "box": _check_box,
+    "cone": _check_cone,
+    "healpix": _check_healpix,
+}
 
 
 def brick_shares(area: Area, bricks: BrickTable) -> np.ndarray:

@@ -130,7 +130,7 @@ def load_model(url: str, threads: int = 1) -> Model:
         session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime has an exception type for each of its states
         raise ModelError(
-            f"{url}: not a readable ONNX model (another file, or cut off): {str(error)[:200]}; export the checkpoint again"
+            f"{url}: not an ONNX model, or cut off: {str(error)[:200]}; export the checkpoint again"
         ) from error
     found = session.get_modelmeta().custom_metadata_map
     if missing := [name for name in FIELDS if name not in found]:

@@ -68,7 +68,7 @@ def rank(
         probability[scored] = reference.probability(logit[scored], prevalence)
         columns |= {"probability": probability}
         columns |= {"prevalence": np.where(np.isfinite(probability), prevalence, np.nan)}
-    found = match_known(*(table.column(c).to_numpy() for c in ("ra", "dec")), known)
+    found = match_known(table.column("ra").to_numpy(), table.column("dec").to_numpy(), known)
     return _with(table, columns | found)
 
 

@@ -107,10 +107,8 @@ def thinned(logits: np.ndarray) -> tuple[list[float], list[int]]:
     """Return `Reference.logit` and `Reference.above` of negatives' logits, (n,)."""
     falling = np.sort(np.asarray(logits, np.float64))[::-1]
     above = np.searchsorted(-falling, -falling, side="right")
-    rest = (
-        np.unique(np.linspace(EXACT, len(falling) - 1, QUANTILES).astype(int)) if len(falling) > EXACT else []
-    )
-    keep = np.concatenate([np.arange(min(EXACT, len(falling))), np.asarray(rest, int)])
+    rest = np.unique(np.linspace(EXACT, max(len(falling) - 1, EXACT), QUANTILES).astype(int))
+    keep = np.concatenate([np.arange(min(EXACT, len(falling))), rest[rest < len(falling)]])
     return falling[keep].tolist(), above[keep].tolist()
 
 
