@@ -70,7 +70,7 @@ def draw_lenses(hosts: dict[str, np.ndarray], count: int, seed: int) -> list[Pla
                 radius * np.sin(angle),
                 rng.uniform(0.15, 0.3),
                 float(hosts["mag_r"][i]) + rng.uniform(0.5, 1.5),
-            )  # fmt: skip
+            )
         )
     return lenses
 
