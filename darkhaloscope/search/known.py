@@ -10,7 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from astropy.table import Table
+import pyarrow as pa
+import pyarrow.csv
 
 from darkhaloscope.sky import nearest
 from darkhaloscope.survey.errors import CatalogueError
@@ -39,21 +40,17 @@ def read_known(url: str) -> dict[str, np.ndarray]:
         FileNotFoundError: there is none at `url`.
         CatalogueError: not such a table.
     """
+    types = {c: pa.float64() if k in ("ra", "dec") else pa.string() for k, c in _COLUMNS.items()}
     with local_copy(url) as path:
         try:
-            table = Table.read(path, format="ascii.csv")
-        except (OSError, ValueError, IndexError) as error:
+            table = pa.csv.read_csv(path, convert_options=pa.csv.ConvertOptions(column_types=types))
+        except (OSError, pa.ArrowInvalid) as error:
             raise CatalogueError(f"{url}: not a CSV table: {str(error)[:200]}") from error
-    if missing := [c for c in _COLUMNS.values() if c not in table.colnames]:
+    if missing := [c for c in _COLUMNS.values() if c not in table.column_names]:
         raise CatalogueError(
-            f"{url}: no columns {missing}; found {table.colnames}; expected lenscat's ({LENSCAT_URL})"
+            f"{url}: no columns {missing}; found {table.column_names}; expected lenscat's ({LENSCAT_URL})"
         )
-    known = {
-        k: np.asarray(table[c].astype(str)).astype(object)
-        for k, c in _COLUMNS.items()
-        if k not in ("ra", "dec")
-    }
-    return known | {k: np.asarray(table[_COLUMNS[k]], np.float64) for k in ("ra", "dec")}
+    return {k: table.column(c).to_numpy() for k, c in _COLUMNS.items()}
 
 
 def match_known(
