@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     a = parser().parse_args(argv)
     try:
         finder = load_finder(a.model)
-        found = finder.search([(a.ra, a.dec)], a.survey, a.known, a.force, cache=a.cache)
+        found = finder.search([(a.ra, a.dec)], a.survey, a.known, a.force, cache=a.cache).candidates
         picture(found, a.out)
     except (
         CatalogueError,

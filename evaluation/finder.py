@@ -35,6 +35,19 @@ _MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
+class Found:
+    """What became of n positions.
+
+    candidates: records.CANDIDATES, the most lens-like first, each with its pixels; rows beyond the model's training
+        come last, with the reason in `refused`.
+    no_stamp: position number -> why no stamp could be cut there.
+    """
+
+    candidates: pa.Table
+    no_stamp: dict[int, str]
+
+
+@dataclass(frozen=True)
 class Finder:
     """A model with its reference (None: no rates and no probabilities)."""
 
@@ -66,8 +79,8 @@ class Finder:
         force: bool = False,
         prevalence: float = 1e-3,
         cache: str = "",
-    ) -> pa.Table:
-        """Return records.CANDIDATES of positions, the most lens-like first, each with its pixels; refused ones last.
+    ) -> Found:
+        """Cut and score positions; every one ends as a candidate or without a stamp, with the reason.
 
         Args:
             positions: (ra, dec) in deg each, or a table as `survey.positions.read_positions` reads it.
@@ -102,7 +115,8 @@ class Finder:
         made = to_batch(CANDIDATES, columns | {"stamp": batch.column("stamp")}, batch.schema.metadata)
         file = known or lenscat_file()
         lenses = read_known(file) if file else None
-        return rank(pa.Table.from_batches([made]), self.reference, prevalence, 0.0, lenses)
+        ranked = rank(pa.Table.from_batches([made]), self.reference, prevalence, 0.0, lenses)
+        return Found(ranked, {int(i): cut.refused[i] for i in np.flatnonzero(cut.refused != "")})
 
 
 def load_finder(path: str | Path, reference: str | Path = "") -> Finder:

@@ -52,7 +52,11 @@ def test_an_array_is_scored_with_its_own_sky_unless_it_is_given(place):
 
 def test_positions_are_cut_scored_and_matched_with_known_lenses(place):
     finder = load_finder(place / "model")
-    found = finder.search([(RA, DEC), (RA + 0.002, DEC), (200.0, 80.0)], known=str(place / "known.csv"))
+    asked = [(RA, DEC), (200.0, 80.0), (RA + 0.002, DEC), (RA + 0.004, DEC)]
+    result = finder.search(asked, known=str(place / "known.csv"))
+    assert sorted(result.no_stamp) == [1] and "footprint" in result.no_stamp[1]
+    found = result.candidates
+    assert found.num_rows == 3
     rows = sorted(found.to_pylist(), key=lambda r: r["ra"])
     assert sorted(r["known_name"] for r in rows) == ["", "", "The Arc"]
     sky = np.array([[r[f"sky_sigma_{b}"] for b in "grz"] for r in found.to_pylist()])
@@ -85,8 +89,3 @@ def test_the_command_shows_score_rank_known_lens_and_picture(place, tmp_path, ca
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     assert main([*flags, "--", "200", "80"]) == 1
     assert "outside the footprint" in capsys.readouterr().err
-
-
-def test_a_position_in_a_masked_corner_is_refused_with_its_reason(place):
-    found = load_finder(place / "model").search([(RA, DEC - 145 * 0.262 / 3600), (RA, DEC)])
-    assert found.num_rows == 2
