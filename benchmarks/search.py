@@ -4,8 +4,9 @@
 
 Writes ``results/search.json``. Stamps: 50 positions a brick of a painted sky in the survey's layout, one task a brick,
 cut as a search cuts them (no injection, nothing measured), and cut, scored and written. Scoring: the rows of a stage 4c
-table through ``Model.logits_of_rows``, against the same ONNX session fed with arrays that lie ready. Catalogue: a million
-fabricated rows (``--full``; else 100,000, scaled) as HATS Parquet, FITS, CSV and VOTable. Files are in the page cache.
+table through ``Model.logits_of_rows``, against the same ONNX session fed with arrays that lie ready. Catalogue: a
+million fabricated rows (``--full``; else 100,000, scaled) as HATS Parquet, FITS, CSV and VOTable. Files are in the page
+cache.
 """
 
 from __future__ import annotations
@@ -55,8 +56,9 @@ def export_small(folder: Path) -> Model:
 
     experiment = load(HERE.parent / "experiments" / "smoke.toml")
     how = Preprocessing()
-    content = {"model": Finder("small_resnet", how).state_dict(), "preprocessing": how.as_dict(),
-               "config": experiment.as_dict(), "data": {}, "progress": {}, "metrics": {}, "training_state": {}}  # fmt: skip
+    kept = {"model": Finder("small_resnet", how).state_dict(), "preprocessing": how.as_dict()}
+    content = kept | {"config": experiment.as_dict()}
+    content |= {name: {} for name in ("data", "progress", "metrics", "training_state")}
     folder.mkdir(parents=True)
     checkpoint.save(folder / "best.pt", content)
     export(folder / "best.pt", folder / "out")

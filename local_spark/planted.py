@@ -92,10 +92,11 @@ def arc(lens: PlantedLens, band: str, fwhm: float, beta: float, x: float, y: flo
     model = LightModel(["SERSIC"])
     total = float(flux_of(np.array(lens.src_mag_r + COLOURS[band])))
     brightness = model.surface_brightness(*at_source, source) * total / model.total_flux(source)[0]
-    gamma = moffat_alpha(fwhm, beta)
+    gamma = float(moffat_alpha(fwhm, beta))
     grid = np.hypot(*np.meshgrid(axis, axis))
-    psf = Moffat2D(1.0, 0.0, 0.0, float(gamma), beta)(grid, 0.0)
-    blurred = fftconvolve(brightness.reshape(n, n), psf / psf.sum(), mode="same")
+    peak = (beta - 1) / (np.pi * gamma**2)  # of unit flux over the whole plane
+    psf = Moffat2D(peak, 0.0, 0.0, gamma, beta)(grid, 0.0) * (PIXEL_SCALE / FINE) ** 2
+    blurred = fftconvolve(brightness.reshape(n, n), psf, mode="same")
     return blurred[FINE // 2 :: FINE, FINE // 2 :: FINE] * PIXEL_SCALE**2
 
 
