@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image
+from matplotlib.image import imsave
 
 from darkhaloscope.pictures import lupton_rgb
 from darkhaloscope.search.model import ModelError, pixels_of
@@ -59,8 +59,7 @@ def picture(table: pa.Table, path: str) -> None:
     """Write the first row's stamp as a colour PNG, north up."""
     bands = (table.schema.metadata or {})[b"bands"].decode()
     rgb = lupton_rgb(pixels_of(table.slice(0, 1))[0], bands)[::-1]
-    image = Image.fromarray(rgb)
-    image.resize((SCALE * image.width, SCALE * image.height), Image.Resampling.NEAREST).save(path)
+    imsave(path, rgb.repeat(SCALE, axis=0).repeat(SCALE, axis=1))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -113,7 +113,7 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
     inputs = {name: _hash(url) for name, url in files.items() if url}
     inputs |= {f"model {i}": m.hash for i, m in enumerate(models)}
     options = {"area": str(args.area), "force": args.force, "prevalence": args.prevalence,
-               "candidates": args.candidates, "units": args.positions_units}  # fmt: skip
+               "candidates": args.candidates, "units": args.catalogue_units}  # fmt: skip
     with StageRun(
         args.out, "search", experiment, SECTIONS, inputs, options, args.overwrite, args.take_over
     ) as stage:
@@ -173,7 +173,7 @@ def _lay_out_positions(
     args: argparse.Namespace,
 ) -> None:  # fmt: skip
     """Lay out every listed position; rows that cannot be cut go to `quarantine`, with why."""
-    positions = read_positions(args.positions, args.positions_units, labelled=False)
+    positions = read_positions(args.positions, args.catalogue_units, labelled=False)
     _refuse_other_release(positions.columns["release"], experiment, args)
     table, listed, refused = rows_of_positions(positions, bricks, experiment)
     names = positions.columns["object_name"]

@@ -35,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
     add("--healpix", nargs="+", type=int, metavar="N", help="nside, and then nested cells")
     add("--positions", metavar="FILE", help="every position of a table: CSV, TSV, FITS, VOTable or Parquet")
     add(
-        "--positions-units",
+        "--catalogue-units",
         default="",
         choices=["deg"],
         help="right ascensions are degrees, though all below 24",
