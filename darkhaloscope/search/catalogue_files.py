@@ -92,9 +92,9 @@ def write_votable(table: pa.Table, path: Path) -> None:
 
 
 def _plain(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column as numpy: text as UTF-8 bytes, missing numbers as NaN."""
+    """Return a column as numpy: text as UTF-8 bytes, empty where missing; missing numbers as NaN."""
     if pa.types.is_string(column.type):
-        cells = column.combine_chunks().cast(pa.binary())
+        cells = column.fill_null("").combine_chunks().cast(pa.binary())
         width = max((len(v) for v in cells.unique().to_pylist()), default=0)
         return np.array(cells.to_pylist(), f"S{max(width, 1)}").reshape(len(column))
     return column.to_numpy()

@@ -23,6 +23,7 @@ from darkhaloscope.search.names import designations, healpix_29, viewer_urls
 from darkhaloscope.search.reference import Reference, mean_and_spread
 
 ROWS_PER_BATCH = 500
+OUTSIDE = "outside the model's training: "
 _OF_STAMPS = [n for n in CANDIDATES.names if n in STAMPS.names and n != "stamp"]
 _LATER = ("rank", "probability", "prevalence", "fpr", "fpr_high", "false_per_sqdeg", "false_per_sqdeg_high",
           "known_arcsec")  # fmt: skip
@@ -142,7 +143,7 @@ def score_rows(
     outside = _outside(rows, models, scoring.release)
     refused = rows.column("failure_reason").to_numpy(zero_copy_only=False).astype(object)
     if not scoring.force:
-        refused[outside != ""] = [f"outside the model's training: {text}" for text in outside[outside != ""]]
+        refused[outside != ""] = OUTSIDE + outside[outside != ""]
     chosen = np.flatnonzero(ok & (refused == ""))
     logit, spread = (np.full(rows.num_rows, np.nan, np.float32) for _ in range(2))
     if len(chosen):
@@ -190,15 +191,15 @@ def _logits(
 
 
 def short(reason: str) -> str:
-    """Return a reason without the row's own numbers, to count by."""
-    for start in ("outside the model's training", "host at", "psfsize_"):
+    """Return a reason without the row's own numbers, to count by; of an unreadable brick: its name."""
+    if reason.startswith(OUTSIDE):
+        return OUTSIDE + reason.removeprefix(OUTSIDE).split(" ")[0]
+    for start, meaning in (
+        ("host at", "the brick's images do not reach there"),
+        ("psfsize_", "no usable PSF size"),
+    ):
         if reason.startswith(start):
-            words = (
-                reason.split(": ")[-1].split(";")[0].split(" ")
-                if start == "outside the model's training"
-                else []
-            )
-            return f"{start}: {words[0]}" if words else start
+            return meaning
     return reason if len(reason) < 80 else reason.split(": ")[0]
 
 

@@ -19,7 +19,7 @@ PLACES = [(300.0, 300.2), (500.0, 400.0), (-50.0, 300.0), (600.0, 600.0)]  # the
 
 
 def host_of(n):
-    ra, dec = np.array([at(*p) for p in PLACES[:n]]).T
+    ra, dec = np.array([list(at(*p).values()) for p in PLACES[:n]]).T
     values = {"ra": ra, "dec": dec, "host_id": np.arange(n), "brickname": "1500p020", "type": "DEV", "sky_cell": 5,
               "region_split": "test", "ebv": 0.03}  # fmt: skip
     values |= {f"{k}_{b}": v for k, v in (("mag", 19.0), ("psfsize", 1.3), ("psfdepth", 24.5)) for b in "grz"}
@@ -96,4 +96,6 @@ def test_reasons_are_counted_without_the_rows_numbers():
     assert short("outside the model's training: psfsize_r 1.72 above 1.6; ebv 3") == (
         "outside the model's training: psfsize_r"
     )
-    assert short("host at x -5.0, y 3.1 is outside brick 1500p020, 3600 x 3600 pixels") == "host at"
+    assert short("host at x -5.0, y 3.1 is outside brick 1500p020, 3600 x 3600 pixels") == (
+        "the brick's images do not reach there"
+    )
