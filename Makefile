@@ -5,6 +5,7 @@ PYTHON ?= python3
 ENV := . .venv/env.sh &&
 OUT ?= smoke-out
 EXPERIMENT ?= experiments/smoke.toml
+MODEL ?= search-out/model
 
 help: ## what each target does
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +20,12 @@ smoke-local: setup ## the whole way on a simulated sky: targets to report, under
 
 smoke-real: setup ## the same injection on real survey pixels (needs the shared data folder)
 	$(ENV) python -m local_spark.smoke_real --out smoke-real-out
+
+search-local: setup ## lenses planted by another renderer: are they found, and how much else? (after smoke-local)
+	$(ENV) python -m local_spark.search --workspace $(OUT) --out search-out
+
+find: setup ## what a finder thinks of one place: RA=150.1 DEC=2.2 [MODEL=search-out/model] [ARGS="--survey URL"]
+	$(ENV) python -m evaluation.find --model $(MODEL) $(ARGS) -- $(RA) $(DEC)
 
 gallery: setup ## pictures of arcs over theta_E, magnitude and source: do they look like lenses?
 	$(ENV) python -m local_spark.gallery
@@ -63,6 +70,6 @@ bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 	$(ENV) for b in $(filter-out benchmarks/record.py benchmarks/peers.py,$(wildcard benchmarks/*.py)); do python $$b || exit 1; done
 
 clean: ## remove what runs and tests left (not .venv)
-	rm -rf smoke-out smoke-real-out gallery-out generations-out study-out study-gpu-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf smoke-out search-out find.png smoke-real-out gallery-out generations-out study-out study-gpu-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 
 .PHONY: $(shell sed -n 's/^\([a-z-]*\):.*\#\#.*/\1/p' Makefile)

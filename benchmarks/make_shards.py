@@ -21,7 +21,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import numpy as np
+import numpy as np  # noqa: E402
 from record import write_result  # noqa: E402
 
 from darkhaloscope.experiment import load  # noqa: E402

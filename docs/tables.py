@@ -13,13 +13,14 @@ from pathlib import Path
 
 from darkhaloscope.records import ALL_SCHEMAS
 from darkhaloscope.schema import Schema
-from spark_jobs import phase3_pipeline, phase4_pipeline
+from spark_jobs import phase3_pipeline, phase4_pipeline, search_pipeline
 from training import options
 
 BLOCK = re.compile(r"(<!-- (columns|flags): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COMMANDS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "phase3_pipeline": phase3_pipeline.parser,
     "phase4_pipeline": phase4_pipeline.parser,
+    "search_pipeline": search_pipeline.parser,
     "train": options.parser,
 }
 

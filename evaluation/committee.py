@@ -179,5 +179,6 @@ def _hash_of(members: Sequence[Member]) -> str:
 
 
 def file_hash(path: str) -> str:
+    """Return 16 hex digits of a file's sha256."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]

@@ -19,6 +19,9 @@ from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError, Part, committed_parts, open_part
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.schema import Schema, SchemaError, check_schema, refuse_unknown
+from darkhaloscope.search.area import AreaError
+from darkhaloscope.search.model import ModelError
+from darkhaloscope.search.reference import ReferenceRefused
 from darkhaloscope.stage import OutputRefused
 from darkhaloscope.storage import StorageError, join
 from darkhaloscope.survey.errors import CatalogueError
@@ -196,6 +199,9 @@ EXPECTED_ERRORS = (
     StorageError,
     NoJava,
     CatalogueError,
+    AreaError,
+    ModelError,
+    ReferenceRefused,
     FileNotFoundError,
     PermissionError,
 )

@@ -18,6 +18,7 @@ import hashlib
 import json
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,13 @@ def example(finder: Finder, rows: int, seed: int = 0) -> dict[str, torch.Tensor]
     return inputs
 
 
-def to_onnx(finder: Finder, path: Path) -> float:
+def to_onnx(finder: Finder, path: Path, described: Mapping[str, str] | None = None) -> float:
     """Write a finder as ONNX; return the largest difference of a logit from the finder's own.
+
+    Args:
+        finder: the network with its preprocessing.
+        path: file to write.
+        described: metadata of the file (darkhaloscope.search.model.FIELDS), which a search goes by.
 
     Raises:
         ExportError: onnx, onnxscript or onnxruntime is not installed, or the graph gives other logits. The file
@@ -96,6 +102,7 @@ def to_onnx(finder: Finder, path: Path) -> float:
             custom_translation_table={torch.ops.aten.median.dim: lower_median},
         )  # fmt: skip
     assert program is not None
+    program.model.metadata_props.update(described or {})
     temporary = path.with_suffix(".unchecked")
     program.save(str(temporary))
     session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
@@ -140,7 +147,7 @@ def export(checkpoint_path: str | Path, out: str | Path, metrics: str | Path | N
         "config": json.dumps(experiment.as_dict()),
     }
     save_file(state, folder / "finder.safetensors", metadata=described)
-    difference = to_onnx(finder, folder / "finder.onnx")
+    difference = to_onnx(finder, folder / "finder.onnx", described | {"checkpoint": _sha256(source)})
     files = {p.name: _sha256(p) for p in sorted(folder.glob("finder.*"))}
     facts = {
         "checkpoint": source.name,

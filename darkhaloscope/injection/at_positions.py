@@ -75,6 +75,33 @@ def stamps_at(
     Raises:
         StorageError: the cache or scratch cannot be written.
     """
+    manifest, kept, refused = lay_out_positions(positions, bricks, experiment)
+    client = client or client_of(experiment.fetch)
+    with tempfile.TemporaryDirectory(prefix="positions-", dir=scratch, ignore_cleanup_errors=True) as folder:
+        source = _Coadds(coadds, cache, bricks, folder, client)
+        batches = list(_stamps(manifest, source, experiment))
+    made = pa.Table.from_batches(batches, stamp_schema(experiment))
+    number = dict(zip(manifest.column("host_id").to_pylist(), kept.tolist(), strict=True))
+    row = np.array([number[i] for i in made.column("host_id").to_pylist()], np.int64)
+    good = np.asarray(made.column("cutout_ok")) == 1
+    refused[row[~good]] = np.array(made.column("failure_reason").to_pylist(), object)[~good]
+    brick_of = manifest.column("brickname").to_numpy()
+    for brick, reason in source.failed.items():
+        refused[kept[brick_of == brick]] = reason
+    order = np.flatnonzero(good)[np.argsort(row[good])]
+    return StampsAt(made.take(order), row[order], refused)
+
+
+def lay_out_positions(
+    positions: Positions, bricks: BrickTable, experiment: Experiment
+) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """Return the MANIFEST rows of positions wherever they are, and why there is none for the others.
+
+    Returns:
+        manifest: (m,) rows in the order of brick and task_id.
+        kept: (m,) int64, the position each is of.
+        refused: (n,) str, why a position has no row; "" where it has one.
+    """
     positions = mark_duplicates(positions)
     splits = dataclasses.replace(experiment.splits, guard_arcsec=0.0)
     of_brick = brick_splits_of(bricks, experiment.targets, splits, experiment.seed)
@@ -84,19 +111,9 @@ def stamps_at(
     kept = np.flatnonzero(refused == "")
     chosen = Positions({k: v[kept] for k, v in positions.columns.items()}, refused[kept], positions.source)
     manifest = lay_out_catalogue(chosen, {k: v[kept] for k, v in host.items()}, experiment)
-    client = client or client_of(experiment.fetch)
-    with tempfile.TemporaryDirectory(prefix="positions-", dir=scratch, ignore_cleanup_errors=True) as folder:
-        source = _Coadds(coadds, cache, bricks, folder, client)
-        batches = list(_stamps(manifest, source, experiment))
-    made = pa.Table.from_batches(batches, stamp_schema(experiment))
     number = dict(zip(host["host_id"][kept].tolist(), kept.tolist(), strict=True))
-    row = np.array([number[i] for i in made.column("host_id").to_pylist()], np.int64)
-    good = np.asarray(made.column("cutout_ok")) == 1
-    refused[row[~good]] = np.array(made.column("failure_reason").to_pylist(), object)[~good]
-    for brick, reason in source.failed.items():
-        refused[kept[host["brickname"][kept] == brick]] = reason
-    order = np.flatnonzero(good)[np.argsort(row[good])]
-    return StampsAt(made.take(order), row[order], refused)
+    ids = manifest.column("host_id").to_pylist()
+    return manifest, np.array([number[i] for i in ids], np.int64), refused
 
 
 @dataclass

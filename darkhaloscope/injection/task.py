@@ -107,12 +107,9 @@ def stamps_of_bricks(
         experiment: the config.
     """
     result = TaskResult(Part("", 0, 0, ""))
-    with tempfile.TemporaryDirectory(prefix="stamps-", dir=_scratch(), ignore_cleanup_errors=True) as folder:
-        batches = _batches(task.bricks, coadds, folder, experiment, result)
-        schema, codec = stamp_schema(experiment), experiment.stamps.codec
-        result.part = write_part(
-            task.output, task.chunk, index, batches, schema, attempt, codec, ROWS_PER_BATCH
-        )
+    batches = stamp_batches(task.bricks, coadds, experiment, result)
+    schema, codec = stamp_schema(experiment), experiment.stamps.codec
+    result.part = write_part(task.output, task.chunk, index, batches, schema, attempt, codec, ROWS_PER_BATCH)
     return result
 
 
@@ -122,18 +119,20 @@ def _scratch() -> str | None:
     return folders.split(",")[0] or None
 
 
-def _batches(
-    bricks: tuple[BrickRows, ...], coadds: str, folder: str, experiment: Experiment, result: TaskResult
+def stamp_batches(
+    bricks: tuple[BrickRows, ...], coadds: str, experiment: Experiment, result: TaskResult
 ) -> Iterator[pa.RecordBatch]:
+    """Yield the STAMPS of bricks, at most 500 rows at a time, and count them in `result`; see `stamps_of_bricks`."""
     rows, kernels, limit = (
         read_manifest_rows(bricks),
         load_kernels(experiment),
         experiment.limits.brick_seconds,
     )
     bands = experiment.survey.bands
-    readers = (BrickReader(coadds, b.name, bands, folder, b.psf, n_cuts=b.rows) for b in bricks)
-    for visit in ahead(Visit(reader, limit) for reader in readers):
-        yield from stamps_of_brick(visit, rows[visit.reader.brickname], experiment, kernels, result)
+    with tempfile.TemporaryDirectory(prefix="stamps-", dir=_scratch(), ignore_cleanup_errors=True) as folder:
+        readers = (BrickReader(coadds, b.name, bands, folder, b.psf, n_cuts=b.rows) for b in bricks)
+        for visit in ahead(Visit(reader, limit) for reader in readers):
+            yield from stamps_of_brick(visit, rows[visit.reader.brickname], experiment, kernels, result)
 
 
 def stamps_of_brick(

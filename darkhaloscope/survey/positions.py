@@ -37,6 +37,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "object_name": ("name", "objectname", "objname", "lensname", "system", "objectid", "objid", "id"),
     "theta_e_arcsec": ("thetaearcsec", "thetae", "einsteinradius", "rein"),
     **{f"mag_{b}": (f"mag{b}", f"{b}mag") for b in BANDS},
+    "release": ("release",),
 }  # fmt: skip
 IN_HOURS = ("rahours", "rahour", "rah", "rahms", "rahr", "rasexagesimal", "rasex")
 
@@ -63,7 +64,8 @@ class Positions:
     """A table's rows; arrays are (n,).
 
     columns: ra, dec (deg, NaN where not given), object_name, object_type (str), label (int8, -1 where not known),
-        sample (str), theta_e_arcsec and mag_g, mag_r, mag_z (NaN where not given).
+        sample (str), theta_e_arcsec and mag_g, mag_r, mag_z (NaN where not given); release (float, Tractor's RELEASE
+        as 10000 or a data release as 10, NaN where not given).
     fault: what is wrong with a row, "" where nothing is.
     source: path or URL.
     """
@@ -76,13 +78,16 @@ class Positions:
         return len(self.fault)
 
 
-def read_positions(url: str, units: Literal["", "deg"] = "", object_type: str = "") -> Positions:
+def read_positions(
+    url: str, units: Literal["", "deg"] = "", object_type: str = "", labelled: bool = True
+) -> Positions:
     """Read a table of positions: CSV and other text, FITS, VOTable or Parquet, by the ending of its name.
 
     Args:
         url: path or URL.
         units: "deg" says that right ascensions are degrees although none is above 24.
         object_type: type of every row, whatever the table says.
+        labelled: False: nobody asks whether a row is a lens; its label is -1, whatever its type, and that is no fault.
 
     Raises:
         FileNotFoundError: there is none at `url`.
@@ -105,13 +110,19 @@ def read_positions(url: str, units: Literal["", "deg"] = "", object_type: str = 
         columns[name] = (
             _numbers(table[found[name]], found[name], url) if name in found else np.full(n, np.nan)
         )
+    releases = _texts(table[found["release"]]) if "release" in found else _filled(n, "")
+    columns["release"] = np.array([float(re.sub(r"\D", "", t) or "nan") for t in releases.tolist()]).reshape(
+        n
+    )
     columns["object_name"] = _texts(table[found["object_name"]]) if "object_name" in found else _filled(n, "")
     types = _texts(table[found["object_type"]]) if "object_type" in found else _filled(n, "")
     columns["object_type"] = _filled(n, object_type) if object_type else types
     columns["object_type"] = np.array([_type(t) for t in columns["object_type"].tolist()], object).reshape(n)
     given = _numbers(table[found["label"]], found["label"], url) if "label" in found else np.full(n, np.nan)
     columns["label"], columns["sample"] = _classes(columns["object_type"], given)
-    return Positions(columns, _faults(columns), url)
+    if not labelled:
+        columns |= {"label": np.full(n, -1, np.int8), "sample": _filled(n, "")}
+    return Positions(columns, _faults(columns, labelled), url)
 
 
 def _read(url: str) -> Table:
@@ -213,11 +224,11 @@ def _classes(types: np.ndarray, given: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return label, np.where(new, np.where(label == 1, "real_positive", "mimic"), sample)
 
 
-def _faults(columns: dict[str, np.ndarray]) -> np.ndarray:
+def _faults(columns: dict[str, np.ndarray], labelled: bool) -> np.ndarray:
     """Return what is wrong with each row, "" where nothing is."""
     ra, dec, label = columns["ra"], columns["dec"], columns["label"]
     fault = np.full(len(ra), "", object)
-    for i in np.flatnonzero(label < 0).tolist():
+    for i in np.flatnonzero((label < 0) & labelled).tolist():
         fault[i] = (
             f"type {columns['object_type'][i]!r} is not known: expected one of {', '.join(TYPES)}, or a column `label` "
             "(1 lens, 0 not), or --catalogue-type"

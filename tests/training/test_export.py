@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from darkhaloscope.search.model import load_model
 from training import export as exporting
 from training.checkpoint import CheckpointError, load, load_finder_model
 from training.export import ExportError, example, export, to_onnx
@@ -36,6 +37,10 @@ def test_the_graph_takes_nanomaggies_and_gives_the_checkpoints_logits_for_any_nu
     finder, _, _ = load_finder_model(run / "run/best.pt")
     session = onnxruntime.InferenceSession(run / "out/finder.onnx")
     assert [i.name for i in session.get_inputs()] == ["stamps", "sky_sigma", "meta"]
+    model = load_model(str(run / "out/finder.onnx"))  # what a search knows of it
+    assert (model.bands, model.size, model.meta_cols) == ("grz", 64, ("psfsize_r", "psfdepth_r"))
+    assert model.checkpoint == hashlib.sha256((run / "run/best.pt").read_bytes()).hexdigest()
+    assert model.experiment.training.arch == "small_resnet"
     for rows in (1, 2, 33):
         inputs = example(finder, rows, seed=100 + rows)
         (found,) = session.run(None, {k: v.numpy() for k, v in inputs.items()})

@@ -1,0 +1,112 @@
+"""Every format holds the same scored rows, with units and UCDs where it has a place for them."""
+
+import csv
+
+import fitsio
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from astropy.io import fits
+from astropy.io.votable import parse, ucd
+from astropy.table import Table
+from fabricated import candidates
+
+from darkhaloscope.search.catalogue_files import UCDS, WRITERS, catalogue_of, formats, partitions
+from darkhaloscope.search.ranking import rank
+
+HOSTILE = ['<script>alert("x")</script>', '=cmd|"/c calc"!A1', "a,b;\n'c'\"d\"", "Ωλ ☃", ""]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Five scored rows and a refused one in every format: (folder, the catalogue)."""
+    folder = tmp_path_factory.mktemp("catalogue")
+    rng = np.random.default_rng(0)
+    ra, dec, logit = (
+        rng.uniform(0, 360, 6),
+        rng.uniform(-60, 30, 6),
+        np.array([0.1, 0.2, 0.3, 0.4, 0.5, np.nan]),
+    )
+    table = rank(candidates(ra, dec, logit, object_name=[*HOSTILE, "refused"]), None, 1e-3, 0.0, None)
+    catalogue = catalogue_of(table)
+    for file, write in WRITERS.values():
+        write(catalogue, folder / file)
+    return folder, catalogue
+
+
+def _texts(column):
+    return [v.decode() if isinstance(v, bytes) else str(v) for v in np.ma.filled(column, "")]
+
+
+@pytest.mark.parametrize("kind", ["fits", "votable", "csv", "parquet"])
+def test_every_format_gives_the_same_rows_back_hostile_names_included(written, kind):
+    folder, catalogue = written
+    if kind == "csv":
+        with (folder / "candidates.csv").open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        names, ra = [r["object_name"] for r in rows], [float(r["ra"]) for r in rows]
+    elif kind == "parquet":
+        files = sorted((folder / "hats").rglob("*.parquet"))
+        tables = [pq.read_table(f, partitioning=None) for f in files]
+        names = [n for t in tables for n in t.column("object_name").to_pylist()]
+        ra = [v for t in tables for v in t.column("ra").to_pylist()]
+    elif kind == "fits":
+        found = fitsio.read(str(folder / "candidates.fits"), ext=1)
+        names, ra = [v.decode() for v in np.char.rstrip(found["object_name"])], found["ra"].tolist()
+    else:
+        found = Table.read(folder / "candidates.vot")
+        names, ra = _texts(found["object_name"]), found["ra"].tolist()
+    wanted = catalogue.column("object_name").to_pylist()
+    assert len(wanted) == 5 and sorted(names) == sorted(wanted) == sorted(HOSTILE)
+    by_name = dict(zip(wanted, catalogue.column("ra").to_pylist(), strict=True))
+    assert all(by_name[n] == pytest.approx(v) for n, v in zip(names, ra, strict=True))
+
+
+def test_units_ucds_and_descriptions_are_in_the_fits_header_and_the_votable(written):
+    folder, _ = written
+    with fits.open(folder / "candidates.fits") as hdus:
+        header = hdus[1].header
+    at = {header[f"TTYPE{i}"]: i for i in range(1, header["TFIELDS"] + 1)}
+    assert header[f"TUNIT{at['ra']}"] == "deg" and header[f"TUCD{at['ra']}"] == "pos.eq.ra;meta.main"
+    assert header[f"TUNIT{at['mag_r']}"] == "mag" and "magnitude" in header[f"TCOMM{at['mag_r']}"]
+    fields = {f.name: f for f in parse(folder / "candidates.vot").get_first_table().fields}
+    assert str(fields["false_per_sqdeg"].unit) in ("deg-2", "1 / deg2")
+    assert fields["dec"].ucd == "pos.eq.dec;meta.main" and "more lens-like" in fields["logit"].description
+
+
+def test_every_column_has_a_valid_ucd(written):
+    _, catalogue = written
+    assert set(catalogue.column_names) <= set(UCDS)
+    for name in catalogue.column_names:
+        assert ucd.check_ucd(UCDS[name], check_controlled_vocabulary=True), name
+
+
+def test_partitions_are_healpix_cells_that_hold_every_row_once():
+    rng = np.random.default_rng(1)
+    cells = np.sort(np.concatenate([rng.integers(0, 12 << 58, 500), rng.integers(0, 1 << 30, 500)]))
+    made = partitions(cells, 100)
+    assert [(f, s) for _, _, f, s in made] == list(
+        zip([0, *(s for *_, s in made[:-1])], [s for *_, s in made], strict=True)
+    )
+    assert made[-1][3] == 1000 and max(s - f for _, _, f, s in made) <= 100
+    for order, pixel, first, stop in made:
+        assert set((cells[first:stop] >> 2 * (29 - order)).tolist()) == {pixel}
+
+
+def test_an_unknown_format_is_refused_with_those_there_are():
+    assert formats("Parquet, csv") == ["parquet", "csv"]
+    with pytest.raises(ValueError, match="parquet, fits, votable, csv"):
+        formats("parquet,xls")
+
+
+@pytest.mark.slow
+def test_hats_and_lsdb_open_the_catalogue(written):
+    hats = pytest.importorskip("hats", reason="hats is not installed")
+    folder, catalogue = written
+    found = hats.read_hats(folder / "hats")
+    assert found.catalog_info.total_rows == 5 and found.schema.names == catalogue.column_names
+    lsdb = pytest.importorskip("lsdb", reason="lsdb is not installed")
+    opened = lsdb.open_catalog(folder / "hats")
+    ra, dec = (catalogue.column(n)[0].as_py() for n in ("ra", "dec"))
+    near = opened.cone_search(ra, dec, 1.0).compute()
+    assert near["name"].tolist() == [catalogue.column("name")[0].as_py()]
