@@ -133,12 +133,13 @@ def _batches(
     bands = experiment.survey.bands
     readers = (BrickReader(coadds, b.name, bands, folder, b.psf, n_cuts=b.rows) for b in bricks)
     for visit in ahead(Visit(reader, limit) for reader in readers):
-        yield from _stamps_of_brick(visit, rows[visit.reader.brickname], experiment, kernels, result)
+        yield from stamps_of_brick(visit, rows[visit.reader.brickname], experiment, kernels, result)
 
 
-def _stamps_of_brick(
+def stamps_of_brick(
     visit: Visit, rows: pa.Table, experiment: Experiment, kernels: np.ndarray | None, result: TaskResult
 ) -> Iterator[pa.RecordBatch]:
+    """Yield STAMPS of one brick's manifest rows, and count them in `result`; the brick is closed by the caller."""
     done = 0
     try:
         visit.opened()

@@ -12,9 +12,13 @@ from survey_testing import SCALE
 
 from darkhaloscope.dataset import DatasetError, committed_chunks, committed_parts, read_table
 from darkhaloscope.experiment import from_dict
+from darkhaloscope.injection.at_positions import stamps_at
 from darkhaloscope.page import as_json, render_page
 from darkhaloscope.stage import place, read_record
+from darkhaloscope.storage import join
+from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import CatalogueError
+from darkhaloscope.survey.positions import read_positions
 from darkhaloscope.validation.manifest import manifest_page
 from spark_jobs import catalogue_manifest, coadd_cache, manifest, stamps, targets
 from spark_jobs.phase4_pipeline import main
@@ -205,6 +209,15 @@ def test_a_catalogue_is_cut_by_the_same_stage_4c_as_injections(spark, sky, catal
         assert row["psfdepth_r"] == pytest.approx(24.5) and row["region_split"] in ("train", "val", "test")
     assert made["object 0"]["theta_over_psf"] == pytest.approx(1.1 / made["object 0"]["psfsize_r"])
     assert made["object 2"]["theta_over_psf"] is None
+    without_spark = stamps_at(
+        read_positions(catalogue),
+        read_brick_table(join(experiment.survey.source, experiment.survey.bricks_table)),
+        experiment.survey.source,
+        experiment,
+    )
+    for row in without_spark.stamps.to_pylist():
+        assert repr(row) == repr(made.pop(row["object_name"])), "the same stamps, without Spark"
+    assert not made
     shown = as_json(manifest_page(output))
     assert [r["type"] for r in shown["sections"]["Rows"]["tables"]["Rows by class and split"]] == [
         "artefact",
