@@ -58,10 +58,6 @@ def stamps_at(
 ) -> StampsAt:
     """Cut the stamp at each position.
 
-    `region_split` says which part of the sky a position is in, as it does for the targets, but none is refused for
-    being near a border: nothing is trained on here. Bricks that fail the quality cuts hold no target: where the sky is
-    divided by regions of good bricks, they are "test".
-
     Args:
         positions: of `read_positions`, which marks faulty rows; rows of one place are marked here.
         bricks: the release's survey-bricks table (`read_brick_table`).
@@ -75,6 +71,39 @@ def stamps_at(
     Raises:
         StorageError: the cache or scratch cannot be written.
     """
+    manifest, number, refused = rows_at(positions, bricks, experiment)
+    client = client or client_of(experiment.fetch)
+    with tempfile.TemporaryDirectory(prefix="positions-", dir=scratch, ignore_cleanup_errors=True) as folder:
+        source = _Coadds(coadds, cache, bricks, folder, client)
+        batches = list(_stamps(manifest, source, experiment))
+    made = pa.Table.from_batches(batches, stamp_schema(experiment))
+    row = np.array([number[i] for i in made.column("host_id").to_pylist()], np.int64)
+    good = np.asarray(made.column("cutout_ok")) == 1
+    refused[row[~good]] = np.array(made.column("failure_reason").to_pylist(), object)[~good]
+    for brick, host in zip(
+        manifest.column("brickname").to_pylist(), manifest.column("host_id").to_pylist(), strict=True
+    ):
+        if brick in source.failed:
+            refused[number[host]] = source.failed[brick]
+    order = np.flatnonzero(good)[np.argsort(row[good])]
+    return StampsAt(made.take(order), row[order], refused)
+
+
+def rows_at(
+    positions: Positions, bricks: BrickTable, experiment: Experiment
+) -> tuple[pa.Table, dict[int, int], np.ndarray]:
+    """Return the MANIFEST rows of n positions, without a look at any pixel.
+
+    `region_split` says which part of the sky a position is in, as it does for the targets, but none is refused for
+    being near a border: nothing is trained on here. Bricks that fail the quality cuts hold no target: where the sky is
+    divided by regions of good bricks, they are "test".
+
+    Arguments as `stamps_at`.
+
+    Returns:
+        the rows, sorted by brick; host_id -> number of its position; (n,) str, why a position has no row, "" where it
+        has one.
+    """
     positions = mark_duplicates(positions)
     splits = dataclasses.replace(experiment.splits, guard_arcsec=0.0)
     of_brick = brick_splits_of(bricks, experiment.targets, splits, experiment.seed)
@@ -84,19 +113,7 @@ def stamps_at(
     kept = np.flatnonzero(refused == "")
     chosen = Positions({k: v[kept] for k, v in positions.columns.items()}, refused[kept], positions.source)
     manifest = lay_out_catalogue(chosen, {k: v[kept] for k, v in host.items()}, experiment)
-    client = client or client_of(experiment.fetch)
-    with tempfile.TemporaryDirectory(prefix="positions-", dir=scratch, ignore_cleanup_errors=True) as folder:
-        source = _Coadds(coadds, cache, bricks, folder, client)
-        batches = list(_stamps(manifest, source, experiment))
-    made = pa.Table.from_batches(batches, stamp_schema(experiment))
-    number = dict(zip(host["host_id"][kept].tolist(), kept.tolist(), strict=True))
-    row = np.array([number[i] for i in made.column("host_id").to_pylist()], np.int64)
-    good = np.asarray(made.column("cutout_ok")) == 1
-    refused[row[~good]] = np.array(made.column("failure_reason").to_pylist(), object)[~good]
-    for brick, reason in source.failed.items():
-        refused[kept[host["brickname"][kept] == brick]] = reason
-    order = np.flatnonzero(good)[np.argsort(row[good])]
-    return StampsAt(made.take(order), row[order], refused)
+    return manifest, dict(zip(host["host_id"][kept].tolist(), kept.tolist(), strict=True)), refused
 
 
 @dataclass
