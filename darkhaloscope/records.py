@@ -283,8 +283,36 @@ HARD_NEGATIVES = Schema(
     ),
 )
 
+ANCHORS = Schema(
+    "anchors",
+    "known lenses and contaminants, one row each: where they were looked for, why refused, how they scored",
+    (
+        Column("anchor_set", _STR, "", "set of the anchor; contaminants are one"),
+        *(c for c in INJECTION if c.name in {"label", "object_type", "object_name"}),
+        Column("reference", _STR, "", "who published it"),
+        *(c for c in HOST if c.name in {"ra", "dec", "brickname", "type", "region_split"}),
+        Column(
+            "gate", _STR, "", "gate that refused it: table, name, footprint, catalogue, pixels or centroid"
+        ),
+        Column("refused", _STR, "", "why; empty where it was scored"),
+        Column("pixels", _STR, "", "where its pixels are from: coadd or cutout_service; empty where refused"),
+        Column("match_arcsec", _F32, "arcsec", "distance to the catalogue's galaxy", nullable=True),
+        Column("passes_target_cuts", _I8, "", "1: stage 3 would select that galaxy; 0: not; -1: no galaxy"),
+        *per_band("mag", "AB mag", "magnitude of the galaxy as observed", nullable=True),
+        Column("psfsize_r", _F32, "arcsec", "survey PSF size", nullable=True),
+        Column("fwhm_r", _F32, "arcsec", "half-maximum FWHM", nullable=True),
+        Column("psfdepth_r", _F32, "AB mag", "5-sigma point-source depth", nullable=True),
+        Column("theta_e_arcsec", _F64, "arcsec", "published Einstein radius", True, True),
+        Column("src_mag_r", _F64, "AB mag", "published unlensed magnitude of the source", True, True),
+        Column("expected_arc_snr", _F64, "", "of a ring of the source's light, in r", True, True),
+        Column("visibility", _STR, "", "expected visibility of the arc", True),
+        Column("logit", _F32, "", "the network's output", nullable=True),
+    ),
+)
+
 ALL_SCHEMAS = (
     TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, COMPLETENESS_CELLS, SHARDS, SCORES, HARD_NEGATIVES,
+    ANCHORS,
 )  # fmt: skip
 
 
