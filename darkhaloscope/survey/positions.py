@@ -76,13 +76,16 @@ class Positions:
         return len(self.fault)
 
 
-def read_positions(url: str, units: Literal["", "deg"] = "", object_type: str = "") -> Positions:
+def read_positions(
+    url: str, units: Literal["", "deg"] = "", object_type: str = "", texts: Sequence[str] = ()
+) -> Positions:
     """Read a table of positions: CSV and other text, FITS, VOTable or Parquet, by the ending of its name.
 
     Args:
         url: path or URL.
         units: "deg" says that right ascensions are degrees although none is above 24.
         object_type: type of every row, whatever the table says.
+        texts: further columns wanted, by their own names; as text, "" where there is none.
 
     Raises:
         FileNotFoundError: there is none at `url`.
@@ -111,6 +114,7 @@ def read_positions(url: str, units: Literal["", "deg"] = "", object_type: str = 
     columns["object_type"] = np.array([_type(t) for t in columns["object_type"].tolist()], object).reshape(n)
     given = _numbers(table[found["label"]], found["label"], url) if "label" in found else np.full(n, np.nan)
     columns["label"], columns["sample"] = _classes(columns["object_type"], given)
+    columns |= {t: _texts(table[t]) if t in table.colnames else _filled(n, "") for t in texts}
     return Positions(columns, _faults(columns), url)
 
 
