@@ -310,9 +310,34 @@ ANCHORS = Schema(
     ),
 )
 
+SELECTION = Schema(
+    "selection",
+    "selection function: share of injections over the whole source plane that a finder finds, per cell and threshold",
+    (
+        *(
+            Column(f"{axis}_{end}", _F64, unit, f"{edge} edge of the cell in {axis}")
+            for axis, unit in (
+                ("theta_e_arcsec", "arcsec"),
+                ("src_mag_r", "AB mag"),
+                ("psfsize_r", "arcsec"),
+                ("psfdepth_r", "AB mag"),
+                ("mag_r", "AB mag"),
+            )
+            for end, edge in (("low", "lower"), ("high", "upper"))
+        ),
+        Column("fpr", _STR, "", "false-positive rate of the threshold, by name"),
+        Column("threshold", _F64, "", "logit from which an injection counts as found"),
+        Column("n", _I64, "", "injections in the cell"),
+        Column("n_found", _I64, "", "of those, found"),
+        Column("completeness", _F64, "", "n_found / n; null in an empty cell", nullable=True),
+        Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty cell", nullable=True),
+        Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty cell", nullable=True),
+    ),
+)
+
 ALL_SCHEMAS = (
     TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, COMPLETENESS_CELLS, SHARDS, SCORES, HARD_NEGATIVES,
-    ANCHORS,
+    ANCHORS, SELECTION,
 )  # fmt: skip
 
 

@@ -45,13 +45,10 @@ def rate(found: np.ndarray) -> dict[str, Any]:
     n, k = len(found), int(np.count_nonzero(found))
     low, high = (float(v) for v in wilson(k, n))
     return (
-        {"n": n, "found": k, "rate": k / n, "low": low, "high": high}
+        {"n": n, "found": k, "rate": k / n, "low95": low, "high95": high}
         if n
-        else _NOTHING | {"n": 0, "found": 0}
+        else {"n": 0, "found": 0, "rate": None, "low95": None, "high95": None}
     )
-
-
-_NOTHING = dict.fromkeys(("rate", "low", "high"))
 
 
 def strata(c: Columns) -> dict[str, np.ndarray]:
@@ -118,7 +115,7 @@ def tables(
         made.append(
             Table(
                 f"Recall at {fpr}", ("set", "stratum", "N", "found", "recall", "low", "high"),
-                [[r[k] for k in ("set", "stratum", "n", "found", "rate", "low", "high")] for r in rows],
+                [[r[k] for k in ("set", "stratum", "n", "found", "rate", "low95", "high95")] for r in rows],
                 "95 % Wilson intervals; lenses with coadd pixels only; sets are never added up",
             )
         )  # fmt: skip
@@ -127,7 +124,7 @@ def tables(
             made.append(
                 Table(
                     f"Contaminants that pass at {fpr}", ("type", "N", "passed", "share", "low", "high"),
-                    [[r[k] for k in ("type", "n", "found", "rate", "low", "high")] for r in rows],
+                    [[r[k] for k in ("type", "n", "found", "rate", "low95", "high95")] for r in rows],
                 )
             )  # fmt: skip
     gates = sorted({g for r in figures["counts"] for g in r["refused"]})

@@ -274,7 +274,7 @@ def main(argv: list[str] | None = None) -> int:
     for r in section.figures["recall"]:
         if r["stratum"] == "all" and r["n"]:
             print(
-                f"{r['set']:16s} {r['fpr']:8s} {r['found']:4d} of {r['n']:4d}  [{r['low']:.3f}, {r['high']:.3f}]"
+                f"{r['set']:16s} {r['fpr']:8s} {r['found']:4d} of {r['n']:4d}  [{r['low95']:.3f}, {r['high95']:.3f}]"
             )
     print(f"-> {join(args.out, NAME)}.json")
     return 0

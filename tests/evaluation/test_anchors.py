@@ -127,7 +127,7 @@ def test_recall_is_stated_by_set_domain_and_visibility_with_n_and_interval(done)
     recall = {(r["stratum"], r["fpr"]): r for r in section["figures"]["recall"]}
     everything = recall["all", "fpr1e-2"]
     assert (everything["set"], everything["n"], everything["found"]) == ("planted", 2, 2)
-    assert everything["low"] == pytest.approx(0.342, abs=1e-3) and everything["high"] == 1.0
+    assert everything["low95"] == pytest.approx(0.342, abs=1e-3) and everything["high95"] == 1.0
     assert recall["all", "fpr1e-3"]["found"] == 0 and ("all", "fpr1e-4") not in recall
     for stratum in (
         "passes the target cuts",
