@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.injection.at_positions import GIVE_UP_AFTER, rows_at, stamps_at
+from darkhaloscope.injection.at_positions import GIVE_UP_AFTER, lay_out_positions, stamps_at
 from darkhaloscope.injection.stamps import make_stamps, stamp_schema
 from darkhaloscope.records import BANDS
 from darkhaloscope.storage import is_web
@@ -94,7 +94,7 @@ def check(anchors: Positions, experiment: Experiment, source: Source) -> Checked
     refusals = _Refusals(anchors.fault)
     names = zip(c["object_name"].tolist(), c["ra"].tolist(), c["dec"].tolist(), strict=True)
     refusals.add("name", np.array([j_name_fault(*row) for row in names], object))
-    refusals.add("footprint", rows_at(_with(anchors, refusals), source.bricks, experiment)[2])
+    refusals.add("footprint", lay_out_positions(_with(anchors, refusals), source.bricks, experiment)[2])
     anchors, host = _at_galaxies(anchors, refusals, experiment, source)
     coadds, cache = experiment.survey.source, source.cache if is_web(experiment.survey.source) else ""
     made = stamps_at(_with(anchors, refusals), source.bricks, coadds, experiment, cache, client=source.client)
@@ -153,25 +153,28 @@ def _from_service(
         STAMPS rows, the anchor of each, and (n,) str: why the service gave none.
     """
     fault, why = np.where(wanted, "", "not asked for").astype(object), np.full(len(anchors), "", object)
-    manifest, number, _ = rows_at(dataclasses.replace(anchors, fault=fault), source.bricks, experiment)
+    manifest, kept, _ = lay_out_positions(
+        dataclasses.replace(anchors, fault=fault), source.bricks, experiment
+    )
     made, rows, failed = [], [], 0
     for i in range(manifest.num_rows):
         one = manifest.slice(i, 1)
-        host, ra, dec, brick = (one.column(n)[0].as_py() for n in ("host_id", "ra", "dec", "brickname"))
+        anchor = int(kept[i])
+        ra, dec, brick = (one.column(n)[0].as_py() for n in ("ra", "dec", "brickname"))
         if failed >= GIVE_UP_AFTER:
-            why[number[host]] = f"cutout service: not asked, since {failed} requests in a row failed"
+            why[anchor] = f"cutout service: not asked, since {failed} requests in a row failed"
             continue
         try:
             cutout = fetch_cutout(source.service, ra, dec, brick, experiment.stamps.size, source.client)
             stamp = make_stamps(cutout, one, experiment)
             failed = 0
         except ServiceFailed as error:
-            failed, why[number[host]] = failed + 1, str(error)
+            failed, why[anchor] = failed + 1, str(error)
         except BrickUnreadable as error:
-            why[number[host]] = str(error)
+            why[anchor] = str(error)
         else:
             made.append(stamp)
-            rows.append(number[host])
+            rows.append(anchor)
     table = pa.Table.from_batches(made, stamp_schema(experiment))
     good = np.asarray(table.column("cutout_ok")) == 1
     row = np.array(rows, np.int64)

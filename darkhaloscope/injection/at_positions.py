@@ -58,6 +58,10 @@ def stamps_at(
 ) -> StampsAt:
     """Cut the stamp at each position.
 
+    `region_split` says which part of the sky a position is in, as it does for the targets, but none is refused for
+    being near a border: nothing is trained on here. Bricks that fail the quality cuts hold no target: where the sky is
+    divided by regions of good bricks, they are "test".
+
     Args:
         positions: of `read_positions`, which marks faulty rows; rows of one place are marked here.
         bricks: the release's survey-bricks table (`read_brick_table`).
@@ -71,38 +75,32 @@ def stamps_at(
     Raises:
         StorageError: the cache or scratch cannot be written.
     """
-    manifest, number, refused = rows_at(positions, bricks, experiment)
+    manifest, kept, refused = lay_out_positions(positions, bricks, experiment)
     client = client or client_of(experiment.fetch)
     with tempfile.TemporaryDirectory(prefix="positions-", dir=scratch, ignore_cleanup_errors=True) as folder:
         source = _Coadds(coadds, cache, bricks, folder, client)
         batches = list(_stamps(manifest, source, experiment))
     made = pa.Table.from_batches(batches, stamp_schema(experiment))
+    number = dict(zip(manifest.column("host_id").to_pylist(), kept.tolist(), strict=True))
     row = np.array([number[i] for i in made.column("host_id").to_pylist()], np.int64)
     good = np.asarray(made.column("cutout_ok")) == 1
     refused[row[~good]] = np.array(made.column("failure_reason").to_pylist(), object)[~good]
-    for brick, host in zip(
-        manifest.column("brickname").to_pylist(), manifest.column("host_id").to_pylist(), strict=True
-    ):
-        if brick in source.failed:
-            refused[number[host]] = source.failed[brick]
+    brick_of = manifest.column("brickname").to_numpy()
+    for brick, reason in source.failed.items():
+        refused[kept[brick_of == brick]] = reason
     order = np.flatnonzero(good)[np.argsort(row[good])]
     return StampsAt(made.take(order), row[order], refused)
 
 
-def rows_at(
+def lay_out_positions(
     positions: Positions, bricks: BrickTable, experiment: Experiment
-) -> tuple[pa.Table, dict[int, int], np.ndarray]:
-    """Return the MANIFEST rows of n positions, without a look at any pixel.
-
-    `region_split` says which part of the sky a position is in, as it does for the targets, but none is refused for
-    being near a border: nothing is trained on here. Bricks that fail the quality cuts hold no target: where the sky is
-    divided by regions of good bricks, they are "test".
-
-    Arguments as `stamps_at`.
+) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """Return the MANIFEST rows of positions wherever they are, and why there is none for the others.
 
     Returns:
-        the rows, sorted by brick; host_id -> number of its position; (n,) str, why a position has no row, "" where it
-        has one.
+        manifest: (m,) rows in the order of brick and task_id.
+        kept: (m,) int64, the position each is of.
+        refused: (n,) str, why a position has no row; "" where it has one.
     """
     positions = mark_duplicates(positions)
     splits = dataclasses.replace(experiment.splits, guard_arcsec=0.0)
@@ -113,7 +111,9 @@ def rows_at(
     kept = np.flatnonzero(refused == "")
     chosen = Positions({k: v[kept] for k, v in positions.columns.items()}, refused[kept], positions.source)
     manifest = lay_out_catalogue(chosen, {k: v[kept] for k, v in host.items()}, experiment)
-    return manifest, dict(zip(host["host_id"][kept].tolist(), kept.tolist(), strict=True)), refused
+    number = dict(zip(host["host_id"][kept].tolist(), kept.tolist(), strict=True))
+    ids = manifest.column("host_id").to_pylist()
+    return manifest, np.array([number[i] for i in ids], np.int64), refused
 
 
 @dataclass
