@@ -6,9 +6,10 @@ ENV := . .venv/env.sh &&
 OUT ?= smoke-out
 EXPERIMENT ?= experiments/smoke.toml
 MODEL ?= search-out/model
+N ?= 4000
 
 help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/env.sh ## create .venv with everything, pinned (Python 3.11+; Java comes along)
 
@@ -17,6 +18,9 @@ setup: .venv/env.sh ## create .venv with everything, pinned (Python 3.11+; Java 
 
 smoke-local: setup ## the whole way on a simulated sky: targets to report, under 5 minutes on two cores
 	$(ENV) python -m local_spark.smoke --out $(OUT)
+
+selection-function: setup ## which lenses the smoke run's finder finds, over the whole source plane: OUT, N (4000) injections
+	$(ENV) python -m local_spark.selection --out $(OUT) --n $(N)
 
 smoke-real: setup ## the same injection on real survey pixels (needs the shared data folder)
 	$(ENV) python -m local_spark.smoke_real --out smoke-real-out

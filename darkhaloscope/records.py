@@ -348,9 +348,61 @@ CANDIDATES = Schema(
     ),
 )
 
+ANCHORS = Schema(
+    "anchors",
+    "known lenses and contaminants, one row each: where they were looked for, why refused, how they scored",
+    (
+        Column("anchor_set", _STR, "", "set of the anchor; contaminants are one"),
+        *(c for c in INJECTION if c.name in {"label", "object_type", "object_name"}),
+        Column("reference", _STR, "", "who published it"),
+        *(c for c in HOST if c.name in {"ra", "dec", "brickname", "type", "region_split"}),
+        Column(
+            "gate", _STR, "", "gate that refused it: table, name, footprint, catalogue, pixels or centroid"
+        ),
+        Column("refused", _STR, "", "why; empty where it was scored"),
+        Column("pixels", _STR, "", "where its pixels are from: coadd or cutout_service; empty where refused"),
+        Column("match_arcsec", _F32, "arcsec", "distance to the catalogue's galaxy", nullable=True),
+        Column("passes_target_cuts", _I8, "", "1: stage 3 would select that galaxy; 0: not; -1: no galaxy"),
+        *per_band("mag", "AB mag", "magnitude of the galaxy as observed", nullable=True),
+        Column("psfsize_r", _F32, "arcsec", "survey PSF size", nullable=True),
+        Column("fwhm_r", _F32, "arcsec", "half-maximum FWHM", nullable=True),
+        Column("psfdepth_r", _F32, "AB mag", "5-sigma point-source depth", nullable=True),
+        Column("theta_e_arcsec", _F64, "arcsec", "published Einstein radius", True, True),
+        Column("src_mag_r", _F64, "AB mag", "published unlensed magnitude of the source", True, True),
+        Column("expected_arc_snr", _F64, "", "of a ring of the source's light, in r", True, True),
+        Column("visibility", _STR, "", "expected visibility of the arc", True),
+        Column("logit", _F32, "", "the network's output", nullable=True),
+    ),
+)
+
+SELECTION = Schema(
+    "selection",
+    "selection function: share of injections over the whole source plane that a finder finds, per cell and threshold",
+    (
+        *(
+            Column(f"{axis}_{end}", _F64, unit, f"{edge} edge of the cell in {axis}")
+            for axis, unit in (
+                ("theta_e_arcsec", "arcsec"),
+                ("src_mag_r", "AB mag"),
+                ("psfsize_r", "arcsec"),
+                ("psfdepth_r", "AB mag"),
+                ("mag_r", "AB mag"),
+            )
+            for end, edge in (("low", "lower"), ("high", "upper"))
+        ),
+        Column("fpr", _STR, "", "false-positive rate of the threshold, by name"),
+        Column("threshold", _F64, "", "logit from which an injection counts as found"),
+        Column("n", _I64, "", "injections in the cell"),
+        Column("n_found", _I64, "", "of those, found"),
+        Column("completeness", _F64, "", "n_found / n; null in an empty cell", nullable=True),
+        Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty cell", nullable=True),
+        Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty cell", nullable=True),
+    ),
+)
+
 ALL_SCHEMAS = (
     TARGETS, MANIFEST, ASSETS, STAMPS, FAILURES, COMPLETENESS, COMPLETENESS_CELLS, SHARDS, SCORES, HARD_NEGATIVES,
-    CANDIDATES,
+    CANDIDATES, ANCHORS, SELECTION,
 )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def count(stamps: pa.Table | pa.RecordBatch, snr_threshold: float) -> np.ndarray
     clean = columns["metrics_ok"] == 1
     snr = columns["arc_snr"].astype(np.float64)  # null becomes NaN, which is not detectable
     found = snr >= snr_threshold
-    place = {axis: _bin(columns[axis].astype(np.float64), edges) for axis, edges in AXES.items()}
+    place = {axis: bin_of(columns[axis].astype(np.float64), edges) for axis, edges in AXES.items()}
     size = {axis: len(edges) - 1 for axis, edges in AXES.items()}
     binned = [(place[axis], size[axis]) for axis in AXES]
     for a, b in PAIRS:
@@ -69,7 +69,7 @@ def count(stamps: pa.Table | pa.RecordBatch, snr_threshold: float) -> np.ndarray
     return np.concatenate([_tally(bins, n, injected, clean, found) for bins, n in binned])
 
 
-def _bin(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
+def bin_of(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
     """Return the bin of each value, -1 where it is not finite."""
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     return np.where(np.isfinite(values), bins, -1)

@@ -79,7 +79,11 @@ class Positions:
 
 
 def read_positions(
-    url: str, units: Literal["", "deg"] = "", object_type: str = "", labelled: bool = True
+    url: str,
+    units: Literal["", "deg"] = "",
+    object_type: str = "",
+    labelled: bool = True,
+    texts: Sequence[str] = (),
 ) -> Positions:
     """Read a table of positions: CSV and other text, FITS, VOTable or Parquet, by the ending of its name.
 
@@ -88,6 +92,7 @@ def read_positions(
         units: "deg" says that right ascensions are degrees although none is above 24.
         object_type: type of every row, whatever the table says.
         labelled: False: nobody asks whether a row is a lens; its label is -1, whatever its type, and that is no fault.
+        texts: further columns wanted, by their own names; as text, "" where there is none.
 
     Raises:
         FileNotFoundError: there is none at `url`.
@@ -122,6 +127,7 @@ def read_positions(
     columns["label"], columns["sample"] = _classes(columns["object_type"], given)
     if not labelled:
         columns |= {"label": np.full(n, -1, np.int8), "sample": _filled(n, "")}
+    columns |= {t: _texts(table[t]) if t in table.colnames else _filled(n, "") for t in texts}
     return Positions(columns, _faults(columns, labelled), url)
 
 

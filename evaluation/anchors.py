@@ -1,0 +1,284 @@
+r"""Confront a finder with real lenses and real look-alikes, at positions that are checked before they are believed.
+
+    python -m evaluation.anchors --checkpoint best.pt --metrics RUN/evaluation/metrics.json \
+        --source https://SERVER/dr10/south --cache anchors-cache --out RUN/evaluation
+
+Which lenses. The 99 lenses of SLACS and BELLS come with the code: found in spectra, mostly nearer and brighter than the
+targets, many without an arc that this seeing shows: a stress test. The headline set, lenses that were confirmed and
+found without Legacy imaging (SL2S, CASSOWARY, HSC), is an allow-list over lenscat, whose table you give:
+    pip download --no-deps lenscat && unzip lenscat-*.whl lenscat/data/catalog.csv
+    ... --lenscat lenscat/data/catalog.csv
+Lenses that networks found in these very images (found_in_legacy) stay a set of their own: recall on them flatters.
+--lenses NAME=FILE adds a set of yours, --contaminants FILE things that are none, by type (ring, merger, spiral ...).
+Positions are decimal degrees; hours and sexagesimal text are refused.
+
+Which gates. An anchor is scored only if it has a catalogued galaxy (extended, z < 21) within 1.5 arcsec, lies in the
+footprint in g, r and z, has a stamp by the pipeline's own rules, the light's centroid within 1 arcsec of the position,
+and a name that does not contradict it. Every refusal is listed with its gate and reason.
+
+Which pixels. Brick coadds, read as the training set was: about 79 MB a brick, kept in --cache, so a second run needs no
+network (--offline). --cutout-service asks a viewer's service where a brick cannot be had; it resamples, so those
+scores are listed and never counted.
+
+What comes out, in --out: anchors.json (tables of recall and contamination with N and 95 % intervals, at the thresholds
+of --metrics; `python -m evaluation.report` shows it), anchors.parquet (one row an anchor, scored or refused), and a
+sheet of pictures of each set.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from darkhaloscope.dataset import DatasetError
+from darkhaloscope.experiment import Experiment
+from darkhaloscope.records import ANCHORS
+from darkhaloscope.schema import to_batch
+from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
+from darkhaloscope.survey.bricks import read_brick_table
+from darkhaloscope.survey.checksums import sha256_of
+from darkhaloscope.survey.errors import CatalogueError, FitsBroken, TransferFailed
+from darkhaloscope.survey.positions import Positions
+from darkhaloscope.survey.transfer import client_of
+from darkhaloscope.validation.examples import pixels_of
+from evaluation import anchor_sets, visibility
+from evaluation.anchor_catalogue import local_file
+from evaluation.anchor_pixels import Checked, Source, check
+from evaluation.anchor_tables import columns_of, contamination, counts, recall, sheets, tables, thresholds_of
+from evaluation.lenscat import ADMITTED
+from evaluation.score import averaged_logits
+from evaluation.section import Picture, Section, write
+from training.checkpoint import CheckpointError, load_finder_model
+from training.data import make_batch
+from training.models import Finder
+from training.predict import predict
+from training.preprocess import Preprocessing, PreprocessingError
+from training.shards import DataError
+
+NAME = "anchors"
+BATCH = 256
+
+
+class AnchorsError(ValueError):
+    """Anchors that cannot be confronted; the message says what was found and what to do."""
+
+
+REFUSALS = (
+    AnchorsError, CatalogueError, CheckpointError, DataError, DatasetError, FileNotFoundError, FitsBroken,
+    FloatingPointError, PreprocessingError, StorageError, TransferFailed,
+)  # fmt: skip
+"""What `main` tells and gives up on; each message says what to do."""
+
+
+def read_sets(args: argparse.Namespace) -> tuple[Positions, dict[str, int]]:
+    """Return all anchors, those of one place once, and how many rows of lenscat were left out by reason.
+
+    Raises:
+        CatalogueError, FileNotFoundError: a file that cannot be used.
+    """
+    left_out: dict[str, int] = {}
+    found = [] if args.without_slacs_bells else [anchor_sets.slacs_bells()]
+    found += [anchor_sets.from_file(url, name, args.units) for name, url in args.lenses]
+    if args.lenscat:
+        more, left_out = anchor_sets.lenscat(args.lenscat, args.kinds)
+        found.append(more)
+    for url in args.contaminants:
+        found.append(anchor_sets.at_most(anchor_sets.from_file(url, "", args.units), args.per_type))
+    if not found:
+        raise AnchorsError(
+            "no anchors: give --lenses, --lenscat or --contaminants, or leave out --without-slacs-bells"
+        )
+    return anchor_sets.join(found), left_out
+
+
+def read_metrics(url: str, checkpoint: str) -> dict[str, Any]:
+    """Return the `metrics.json` of `evaluation.evaluate`, which has to be of this checkpoint.
+
+    Raises:
+        AnchorsError: of another checkpoint, or no such file.
+    """
+    try:
+        metrics = json.loads(read_bytes(url))
+        of = metrics["scored_with"].get("checkpoint")
+        thresholds_of(metrics)
+    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
+        raise AnchorsError(f"{url}: not a metrics.json of evaluation.evaluate: {error!r}") from error
+    if of != (own := sha256_of(Path(checkpoint))[:16]):
+        raise AnchorsError(
+            f"{url}: its thresholds are those of checkpoint {of}, and {checkpoint} is {own}; score and evaluate "
+            "this one first"
+        )
+    return metrics
+
+
+def logits_of(model: Finder, preprocessing: Preprocessing, stamps: pa.Table, d4: bool) -> np.ndarray:
+    """Return the logit of each stamp, (m,) float32, averaged over orientations where the thresholds' scores were."""
+    made = [np.empty(0, np.float32)]
+    for start in range(0, stamps.num_rows, BATCH):
+        batch = make_batch(stamps.slice(start, BATCH).combine_chunks(), preprocessing, "anchors")
+        made.append(averaged_logits(model, batch) if d4 else predict(model, batch))
+    return np.concatenate(made)
+
+
+def as_table(checked: Checked, logits: np.ndarray) -> pa.Table:
+    """Return the ANCHORS table: one row an anchor, scored or refused."""
+    n, row, stamps = len(checked.anchors), checked.row, checked.stamps
+    columns: dict[str, Any] = dict(checked.anchors.columns) | checked.host
+    columns |= {"gate": checked.gate, "refused": checked.refused}
+    for name in ("pixels", "brickname", "region_split"):
+        columns[name] = np.full(n, "", object)
+        columns[name][row] = checked.pixels if name == "pixels" else stamps.column(name).to_pylist()
+    for name in ("psfsize_r", "fwhm_r", "psfdepth_r", "logit"):
+        columns[name] = np.full(n, np.nan)
+        columns[name][row] = logits if name == "logit" else stamps.column(name).to_numpy()
+    theta, fwhm = columns["theta_e_arcsec"], columns["fwhm_r"]
+    columns["expected_arc_snr"] = visibility.expected_arc_snr(
+        theta, columns["src_mag_r"], fwhm, columns["psfsize_r"], columns["psfdepth_r"]
+    )
+    columns["visibility"] = visibility.classify(theta / fwhm, columns["expected_arc_snr"])
+    for column in ANCHORS.columns:
+        if column.nullable:
+            values = np.asarray(columns[column.name], np.float64)
+            columns[column.name] = pa.array(values, column.type, mask=~np.isfinite(values))
+    return pa.Table.from_batches([to_batch(ANCHORS, {n: columns[n] for n in ANCHORS.names})])
+
+
+def section_of(
+    table: pa.Table, stamps: dict[int, np.ndarray], metrics: dict[str, Any], made_from: dict[str, str],
+    left_out: dict[str, int], out: str,
+) -> Section:  # fmt: skip
+    """Write the sheets and return the report's section."""
+    c, thresholds = columns_of(table), thresholds_of(metrics)
+    figures = {
+        "thresholds": thresholds, "unresolved": metrics.get("unresolved", []), "recall": recall(c, thresholds),
+        "contamination": contamination(c, thresholds), "counts": counts(c), "lenscat_left_out": left_out,
+        "assumed_magnification": visibility.MAGNIFICATION,
+    }  # fmt: skip
+    pictures = []
+    for number, (name, png) in enumerate(sheets(c, stamps, thresholds).items()):
+        file = f"{NAME}-{number}.png"
+        replace_file(join(out, file), png)
+        pictures.append(
+            Picture(f"{name}: stamps and logits", file, "blue: passes every threshold; orange: none")
+        )
+    lenses, scored = int((c["label"] == 1).sum()), c["pixels"] == "coadd"
+    lead = (
+        f"{lenses} known lenses and {len(c['label']) - lenses} contaminants; {int((scored & (c['label'] == 1)).sum())} "
+        f"and {int((scored & (c['label'] == 0)).sum())} passed every gate and were scored on coadd pixels."
+    )
+    if weak := [n for n in metrics.get("unresolved", []) if n.startswith("tpr@")]:
+        lead += f" Unresolved, since too few negatives set the threshold: {', '.join(weak)}."
+    return Section("Anchors: real lenses and look-alikes", lead, made_from, "", tables(c, figures, thresholds),
+                   pictures, figures)  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> Section:
+    """Read, gate, cut, score and write; return the section."""
+    metrics = read_metrics(args.metrics, args.checkpoint)
+    anchors, left_out = read_sets(args)
+    model, preprocessing, experiment = load_finder_model(args.checkpoint, args.device)
+    experiment = _at(experiment, args)
+    survey, client = experiment.survey, client_of(experiment.fetch)
+    bricks = read_brick_table(local_file(survey.source, survey.bricks_table, args.cache, client))
+    checked = check(anchors, experiment, Source(bricks, args.cache, client, args.cutout_service))
+    d4 = bool(metrics["scored_with"].get("d4"))
+    table = as_table(checked, logits_of(model, preprocessing, checked.stamps, d4))
+    with atomic_output(join(args.out, f"{NAME}.parquet")) as sink:
+        pq.write_table(table, sink)
+    stamps = dict(zip(checked.row.tolist(), pixels_of(checked.stamps), strict=True))
+    made_from = {"checkpoint": sha256_of(Path(args.checkpoint))[:16], "thresholds": metrics["scores_hash"]}
+    section = section_of(table, stamps, metrics, made_from, left_out, args.out)
+    write(args.out, NAME, section)
+    return section
+
+
+def _at(experiment: Experiment, args: argparse.Namespace) -> Experiment:
+    """Return the checkpoint's experiment with the survey read from where the command line says."""
+    survey = experiment.survey
+    source = args.cache if args.offline else args.source or survey.source
+    survey = dataclasses.replace(survey, source=source, **({"sweeps": args.sweeps} if args.sweeps else {}))
+    return dataclasses.replace(experiment, survey=survey)
+
+
+def _named(text: str) -> tuple[str, str]:
+    name, _, url = text.partition("=")
+    if not (name and url) or name == anchor_sets.CONTAMINANTS:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=FILE, as agel=agel.csv")
+    return name, url
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    p = argparse.ArgumentParser(
+        "python -m evaluation.anchors",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument("--checkpoint", required=True, help="finder to confront")
+    p.add_argument(
+        "--metrics", required=True, help="metrics.json of evaluation.evaluate for it: the thresholds"
+    )
+    p.add_argument("--out", required=True, help="folder for anchors.json, anchors.parquet and the sheets")
+    which = p.add_argument_group("which anchors")
+    which.add_argument("--lenscat", default="", metavar="FILE", help="lenscat's catalog.csv")
+    which.add_argument(
+        "--kinds", nargs="+", default=list(ADMITTED), choices=ADMITTED, help="of lenscat (default all)"
+    )
+    which.add_argument(
+        "--lenses", nargs="+", type=_named, default=[], metavar="NAME=FILE", help="further sets of lenses"
+    )
+    which.add_argument(
+        "--contaminants", nargs="+", default=[], metavar="FILE", help="no lenses, with a column of types"
+    )
+    which.add_argument(
+        "--per-type", type=int, default=100, help="contaminants of a type at most (default 100)"
+    )
+    which.add_argument(
+        "--units", default="", choices=("deg",), help="right ascensions are degrees, though all below 24"
+    )
+    which.add_argument("--without-slacs-bells", action="store_true", help="leave the built-in 99 lenses out")
+    where = p.add_argument_group("which pixels")
+    where.add_argument(
+        "--source", default="", help="the survey's root, with coadd/ below it (default the checkpoint's)"
+    )
+    where.add_argument("--sweeps", default="", help="sweeps below it, where a brick has no Tractor file")
+    where.add_argument("--cache", default="", help="folder that keeps what a web server gave")
+    where.add_argument("--offline", action="store_true", help="read --cache alone; ask no server")
+    where.add_argument(
+        "--cutout-service", default="", metavar="URL", help="fallback for bricks that cannot be had"
+    )
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    args = parser().parse_args(argv)
+    if args.offline and (not args.cache or args.cutout_service):
+        parser().error("--offline reads --cache: give it, and no --cutout-service")
+    try:
+        section = run(args)
+    except REFUSALS as error:
+        print(f"anchors: {error}", file=sys.stderr)
+        return 1
+    print(section.lead)
+    for r in section.figures["recall"]:
+        if r["stratum"] == "all" and r["n"]:
+            print(
+                f"{r['set']:16s} {r['fpr']:8s} {r['found']:4d} of {r['n']:4d}  [{r['low95']:.3f}, {r['high95']:.3f}]"
+            )
+    print(f"-> {join(args.out, NAME)}.json")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

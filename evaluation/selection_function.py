@@ -1,0 +1,238 @@
+r"""The selection function of a finder: which lenses it finds, from injections that it has scored.
+
+    python -m evaluation.selection_function --scores SCORES --metrics RUN/evaluation/metrics.json --out RUN/evaluation
+
+The scores are of `evaluation.score` on injections over the whole source plane: sources inside a circle around the lens
+whether they make an arc or not, so that a share found times the circle's area is a cross-section. `make
+selection-function` makes and scores them on the simulated sky; docs/selection-function.md says how for the survey.
+An injection is found where its logit reaches the threshold of an FPR that `metrics.json` of the same checkpoint gives.
+
+Writes selection_function.parquet (every cell of theta_E, source magnitude, seeing, depth and host magnitude, with N and
+its Wilson interval; empty cells are null), selection_function.json (a section of the report) and its plots.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from darkhaloscope.dataset import DatasetError
+from darkhaloscope.injection import completeness as injected
+from darkhaloscope.schema import SchemaError
+from darkhaloscope.stage import read_record
+from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
+from evaluation.anchor_tables import rate, thresholds_of
+from evaluation.completeness import AXES, KEY, cell_of, cells_table
+from evaluation.scores import Scores, ScoresError, read_scores
+from evaluation.section import Picture, Section, Table, write
+from evaluation.selection_plots import curves, map_of
+
+NAME = "selection_function"
+ENOUGH = 500  # injections of a cell, for an interval of +-0.04
+HOST_EDGES = (0, 17, 18, 18.5, 19, 19.5, 20, 21, 40)
+ONE_BY_ONE = {axis: injected.AXES.get(axis, HOST_EDGES) for axis in AXES}
+"""Edges of the axes where each is shown alone: finer than the cells'."""
+COLUMNS = ("is_control", "control_kind", "replicate", *ONE_BY_ONE)
+PLANE = ("prior", "grid", "custom_grid", "source", "src_n", "max_offset_over_theta_e")
+REFUSALS = (DatasetError, SchemaError, ScoresError, StorageError, FileNotFoundError)
+
+
+def injections_of(scores: Scores) -> dict[str, np.ndarray]:
+    """Return the columns of the injections among scores.
+
+    Raises:
+        ScoresError: there are none.
+    """
+    rows = scores.columns["control_kind"] == "none"
+    if not rows.any():
+        raise ScoresError(
+            f"none of the {len(rows)} scores is of an injection; score injections over the source plane"
+        )
+    return {k: v[rows] for k, v in scores.columns.items()}
+
+
+def read_thresholds(url: str, scores: Scores) -> tuple[dict[str, float], dict[str, Any]]:
+    """Return FPR name -> threshold, and the metrics they are of, which have to be of the scores' checkpoint.
+
+    Raises:
+        ScoresError: of another checkpoint or averaging, or no such file.
+    """
+    try:
+        metrics = json.loads(read_bytes(url))
+        theirs, thresholds = metrics["scored_with"], thresholds_of(metrics)
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ScoresError(f"{url}: not a metrics.json of evaluation.evaluate: {error!r}") from error
+    if wrong := [k for k in ("checkpoint", "d4") if theirs.get(k) != scores.provenance.get(k)]:
+        found = {k: (theirs.get(k), scores.provenance.get(k)) for k in wrong}
+        raise ScoresError(
+            f"{url}: its thresholds and the scores differ in {found}; evaluate the same checkpoint, scored the same way"
+        )
+    if not thresholds:
+        raise ScoresError(f"{url}: no threshold: its negatives are too few for any")
+    return thresholds, metrics
+
+
+def prior_of(scores: Scores) -> tuple[dict[str, Any], list[str]]:
+    """Return what the injections were drawn from, as the stage that made them recorded it, and what to warn of."""
+    made = (read_record(str(scores.record.get("data", ""))) or {}).get("experiment", {})
+    if not made:
+        return {}, ["The prior is not known: the scored data's own record was not found."]
+    injection, prior, warnings = made["injection"], made["prior"], []
+    stated = {k: injection[k] for k in PLANE} | (
+        {"natural": prior} if injection["prior"] == "natural" else {}
+    )
+    if injection["prior"] == "natural" and prior["position"] != "plane":
+        warnings.append(
+            f"Sources were drawn where they are {prior['position']}, not over the whole source plane."
+        )
+    if injection["prior"] == "grid" and injection["max_offset_over_theta_e"] < 1:
+        warnings.append(
+            "Sources were drawn well inside the Einstein radius, not over the whole source plane."
+        )
+    finder = scores.record.get("experiment", {})
+    if finder and any(made[k] != finder[k] for k in ("seed", "splits")):
+        warnings.append(
+            "The injections' sky is divided otherwise than the finder's: it may have seen these hosts."
+        )
+    return stated, warnings
+
+
+def one_axis(
+    columns: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """Return axis -> FPR name -> one entry a bin: edges, mean of its values, n, found, rate, interval (None: empty)."""
+    made: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for axis, edges in ONE_BY_ONE.items():
+        values = columns[axis].astype(np.float64)
+        bins = injected.bin_of(values, edges)
+        made[axis] = {
+            name: [
+                _entry(values[bins == i], found[bins == i], *edge)
+                for i, edge in enumerate(itertools.pairwise(edges))
+            ]
+            for name, found in ((name, columns["logit"] >= t) for name, t in thresholds.items())
+        }
+    return made
+
+
+def _entry(values: np.ndarray, found: np.ndarray, low: float, high: float) -> dict[str, Any]:
+    return {
+        "low": float(low),
+        "high": float(high),
+        "at": float(values.mean()) if len(values) else None,
+        **rate(found),
+    }
+
+
+def selection_function(scores_url: str, metrics_url: str, out: str) -> Section:
+    """Measure, write and return the section; see the module's docstring.
+
+    Raises:
+        One of `REFUSALS`.
+    """
+    scores = read_scores(scores_url, COLUMNS)
+    thresholds, metrics = read_thresholds(metrics_url, scores)
+    columns = injections_of(scores)
+    prior, warnings = prior_of(scores)
+    cell = cell_of(columns)
+    table = cells_table(cell, columns["logit"], thresholds)
+    limits = {
+        a: [float(c.min()), float(c.max())] for a in AXES if len(c := columns[a][np.isfinite(columns[a])])
+    }
+    facts = {"prior": prior, "thresholds": thresholds, "limits": limits, "scored_with": scores.provenance}
+    with atomic_output(join(out, f"{NAME}.parquet")) as sink:
+        pq.write_table(table.replace_schema_metadata({KEY: json.dumps(facts)}), sink)
+    axes = one_axis(columns, thresholds)
+    n = np.bincount(cell[cell >= 0], minlength=table.num_rows // len(thresholds))
+    counts = {
+        "injections": len(cell), "hosts": len(np.unique(columns["host_id"])), "cells": len(n),
+        "empty_cells": int((n == 0).sum()), "cells_with_enough": int((n >= ENOUGH).sum()), "enough": ENOUGH,
+    }  # fmt: skip
+    pictures = []
+    for name in thresholds:
+        for kind, png in (
+            ("curves", curves(axes, name, ENOUGH)),
+            ("map", map_of(columns, name, thresholds[name])),
+        ):
+            file = f"{NAME}-{name}-{kind}.png"
+            replace_file(join(out, file), png)
+            pictures.append(Picture(_TITLES[kind].format(name), file, _CAPTIONS[kind]))
+    unresolved = [u for u in metrics.get("unresolved", []) if u.startswith("tpr@")]
+    section = Section(
+        "Selection function", _lead(counts, warnings, unresolved),
+        {"scores": scores.hash, "thresholds": metrics["scores_hash"]}, "", _tables(axes, thresholds), pictures,
+        {"counts": counts, "axes": axes, "warnings": warnings, "unresolved": unresolved, **facts},
+    )  # fmt: skip
+    write(out, NAME, section)
+    return section
+
+
+_TITLES = {
+    "curves": "Completeness at {}, one quantity at a time",
+    "map": "Completeness at {}: theta_E and source",
+}
+_CAPTIONS = {
+    "curves": f"95 % Wilson intervals; hollow: fewer than {ENOUGH} injections; bins without any are left out",
+    "map": "share found and N in each cell; a dash: no injection",
+}
+
+
+def _lead(counts: Mapping[str, int], warnings: list[str], unresolved: list[str]) -> str:
+    filled = counts["cells"] - counts["empty_cells"]
+    text = (
+        f"{counts['injections']:,} injections on {counts['hosts']:,} hosts in {filled:,} of {counts['cells']:,} cells; "
+        f"{counts['cells_with_enough']:,} cells have {ENOUGH} or more. Of injections with a stamp; rows of one host "
+        "count as independent."
+    )
+    if unresolved:
+        text += f" Unresolved, since too few negatives set the threshold: {', '.join(unresolved)}."
+    return " ".join([text, *warnings])
+
+
+def _tables(axes: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Table]:
+    keys = ("low", "high", "n", "found", "rate", "low95", "high95")
+    return [
+        Table(f"{axis} at {name} (logit {thresholds[name]:.3g})",
+              ("from", "to", "N", "found", "completeness", "low", "high"), [[row[k] for k in keys] for row in rows])
+        for axis, by_name in axes.items()
+        for name, rows in by_name.items()
+    ]  # fmt: skip
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    p = argparse.ArgumentParser(
+        "python -m evaluation.selection_function",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    p.add_argument(
+        "--scores", required=True, help="scores of injections over the source plane (evaluation.score)"
+    )
+    p.add_argument("--metrics", required=True, help="metrics.json of the same checkpoint: the thresholds")
+    p.add_argument("--out", required=True, help="folder for the table, the section and the plots")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    args = parser().parse_args(argv)
+    try:
+        section = selection_function(args.scores, args.metrics, args.out)
+    except REFUSALS as error:
+        print(f"selection_function: {error}", file=sys.stderr)
+        return 1
+    print(section.lead)
+    print(f"-> {join(args.out, NAME)}.parquet")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
