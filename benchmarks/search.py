@@ -27,7 +27,6 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "tests" / "search")]
 
 from fabricated import candidates  # noqa: E402
-from local_spark.sky_plan import PLAN, SkyConfig  # noqa: E402
 from record import write_result  # noqa: E402
 
 from darkhaloscope.dataset import Part, write_part  # noqa: E402
@@ -39,6 +38,7 @@ from darkhaloscope.search.model import Model, load_model, pixels_of  # noqa: E40
 from darkhaloscope.search.ranking import merge, rank  # noqa: E402
 from darkhaloscope.search.rows import rows_of_positions  # noqa: E402
 from darkhaloscope.search.scoring import Scoring, score_bricks  # noqa: E402
+from darkhaloscope.simulated.sky_plan import PLAN, SkyConfig  # noqa: E402
 from darkhaloscope.survey.bricks import brick_centre, parse_names, read_brick_table  # noqa: E402
 from darkhaloscope.survey.wcs import TanWcs  # noqa: E402
 from evaluation.finder import positions_at  # noqa: E402

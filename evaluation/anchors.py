@@ -54,8 +54,8 @@ from evaluation import anchor_sets, visibility
 from evaluation.anchor_catalogue import local_file
 from evaluation.anchor_pixels import Checked, Source, check
 from evaluation.anchor_tables import columns_of, contamination, counts, recall, sheets, tables, thresholds_of
+from evaluation.committee import averaged_logits
 from evaluation.lenscat import ADMITTED
-from evaluation.score import averaged_logits
 from evaluation.section import Picture, Section, write
 from training.checkpoint import CheckpointError, load_finder_model
 from training.data import make_batch

@@ -17,11 +17,11 @@ from astropy.modeling.functional_models import Moffat2D
 from scipy.signal import fftconvolve
 
 from darkhaloscope.lensing.psf import moffat_alpha, psfsize_to_fwhm
+from darkhaloscope.simulated.observing import BANDS, PIXEL_SCALE, SKY_BRIGHTNESS
+from darkhaloscope.simulated.sky_plan import SkyConfig
 from darkhaloscope.survey.coadds import BrickReader, file_path
 from darkhaloscope.survey.photometry import flux as flux_of
 from local_spark.fits_layout import STEPS_PER_SIGMA, write_plane
-from local_spark.observing import BANDS, PIXEL_SCALE, SKY_BRIGHTNESS
-from local_spark.sky_plan import SkyConfig
 
 FINE = 5  # samples of a pixel along each axis
 HALF = 32  # pixels from the host to the arc's border

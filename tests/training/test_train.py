@@ -19,7 +19,7 @@ import training.train
 from darkhaloscope.config import ConfigError
 from darkhaloscope.experiment import load
 from darkhaloscope.sections import Training
-from evaluation.score import mined_negatives
+from evaluation.committee import mined_negatives
 from training import checkpoint
 from training.checkpoint import CheckpointError
 from training.options import DEFAULT_EXPERIMENT, REPOSITORY, experiment_of, parser
