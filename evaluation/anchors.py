@@ -54,14 +54,11 @@ from evaluation import anchor_sets, visibility
 from evaluation.anchor_catalogue import local_file
 from evaluation.anchor_pixels import Checked, Source, check
 from evaluation.anchor_tables import columns_of, contamination, counts, recall, sheets, tables, thresholds_of
-from evaluation.committee import averaged_logits
+from evaluation.committee import Committee, load_committee
 from evaluation.lenscat import ADMITTED
 from evaluation.section import Picture, Section, write
-from training.checkpoint import CheckpointError, load_finder_model
-from training.data import make_batch
-from training.models import Finder
-from training.predict import predict
-from training.preprocess import Preprocessing, PreprocessingError
+from training.checkpoint import CheckpointError
+from training.preprocess import PreprocessingError
 from training.shards import DataError
 
 NAME = "anchors"
@@ -120,12 +117,11 @@ def read_metrics(url: str, checkpoint: str) -> dict[str, Any]:
     return metrics
 
 
-def logits_of(model: Finder, preprocessing: Preprocessing, stamps: pa.Table, d4: bool) -> np.ndarray:
-    """Return the logit of each stamp, (m,) float32, averaged over orientations where the thresholds' scores were."""
+def logits_of(committee: Committee, stamps: pa.Table) -> np.ndarray:
+    """Return the logit of each stamp, (m,) float32."""
     made = [np.empty(0, np.float32)]
     for start in range(0, stamps.num_rows, BATCH):
-        batch = make_batch(stamps.slice(start, BATCH).combine_chunks(), preprocessing, "anchors")
-        made.append(averaged_logits(model, batch) if d4 else predict(model, batch))
+        made.append(committee.score(stamps.slice(start, BATCH).combine_chunks(), NAME)["logit"])
     return np.concatenate(made)
 
 
@@ -185,13 +181,14 @@ def run(args: argparse.Namespace) -> Section:
     """Read, gate, cut, score and write; return the section."""
     metrics = read_metrics(args.metrics, args.checkpoint)
     anchors, left_out = read_sets(args)
-    model, preprocessing, experiment = load_finder_model(args.checkpoint, args.device)
-    experiment = _at(experiment, args)
+    committee = load_committee(
+        [args.checkpoint], d4=bool(metrics["scored_with"].get("d4")), device=args.device
+    )
+    experiment = _at(committee.members[0].experiment, args)
     survey, client = experiment.survey, client_of(experiment.fetch)
     bricks = read_brick_table(local_file(survey.source, survey.bricks_table, args.cache, client))
     checked = check(anchors, experiment, Source(bricks, args.cache, client, args.cutout_service))
-    d4 = bool(metrics["scored_with"].get("d4"))
-    table = as_table(checked, logits_of(model, preprocessing, checked.stamps, d4))
+    table = as_table(checked, logits_of(committee, checked.stamps))
     with atomic_output(join(args.out, f"{NAME}.parquet")) as sink:
         pq.write_table(table, sink)
     stamps = dict(zip(checked.row.tolist(), pixels_of(checked.stamps), strict=True))
