@@ -34,7 +34,7 @@ UCDS = {
     "merged": "meta.number", "outside": "meta.note", "rank": "stat.rank", "logit": "stat.likelihood",
     "logit_spread": "stat.stdev", "n_models": "meta.number", "probability": "stat.probability",
     "prevalence": "stat.probability", "fpr": "stat.probability", "fpr_high": "stat.probability;stat.max",
-    "false_per_sqdeg": "stat.value;src", "false_per_sqdeg_high": "stat.max", "known_name": "meta.id.cross",
+    "false_per_sqdeg": "stat.value;src", "false_per_sqdeg_high": "stat.value;stat.max", "known_name": "meta.id.cross",
     "known_type": "meta.code.class", "known_grading": "meta.code.qual", "known_reference": "meta.bib",
     "known_arcsec": "pos.angDistance", "release": "meta.version", "viewer_url": "meta.ref.url",
 }  # fmt: skip
