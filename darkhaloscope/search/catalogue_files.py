@@ -31,10 +31,10 @@ UCDS = {
     "type": "meta.code.class;src.morph", "sky_cell": "pos.healpix", "region_split": "meta.code",
     "ebv": "phot.color.excess", "psf_source": "meta.note", "bad_fraction": "meta.code.qual",
     "padded_fraction": "meta.code.qual", "maskbits_any": "meta.code.qual", "bands": "meta.note;instr.bandpass",
-    "merged": "meta.number", "outside": "meta.note", "rank": "meta.id.order", "logit": "stat.likelihood",
-    "logit_spread": "stat.stdev;stat.likelihood", "n_models": "meta.number", "probability": "stat.probability",
+    "merged": "meta.number", "outside": "meta.note", "rank": "stat.rank", "logit": "stat.likelihood",
+    "logit_spread": "stat.stdev", "n_models": "meta.number", "probability": "stat.probability",
     "prevalence": "stat.probability", "fpr": "stat.probability", "fpr_high": "stat.probability;stat.max",
-    "false_per_sqdeg": "stat.value;src", "false_per_sqdeg_high": "stat.max;src", "known_name": "meta.id.cross",
+    "false_per_sqdeg": "stat.value;src", "false_per_sqdeg_high": "stat.value;stat.max", "known_name": "meta.id.cross",
     "known_type": "meta.code.class", "known_grading": "meta.code.qual", "known_reference": "meta.bib",
     "known_arcsec": "pos.angDistance", "release": "meta.version", "viewer_url": "meta.ref.url",
 }  # fmt: skip
@@ -66,7 +66,7 @@ def write_csv(table: pa.Table, path: Path) -> None:
 def write_fits(table: pa.Table, path: Path) -> None:
     """Write a catalogue as a FITS binary table with TUNITn, TUCDn and TCOMMn; a missing number is NaN."""
     names = table.column_names
-    arrays = [_plain(table.column(n)) for n in names]
+    arrays = [_ascii(table.column(n)) for n in names]
     header = []
     for i, name in enumerate(names, 1):
         column = next(c for c in CANDIDATES.columns if c.name == name)
@@ -79,8 +79,7 @@ def write_fits(table: pa.Table, path: Path) -> None:
 
 def write_votable(table: pa.Table, path: Path) -> None:
     """Write a catalogue as a VOTable (BINARY2) with units, descriptions and UCDs; a missing number is NaN."""
-    columns = {n: _plain(table.column(n)) for n in table.column_names}
-    made = Table({n: np.char.decode(v, "utf8") if v.dtype.kind == "S" else v for n, v in columns.items()})
+    made = Table({n: _plain(table.column(n)) for n in table.column_names})
     for column in CANDIDATES.columns:
         if column.name in made.colnames:
             made[column.name].unit = _UNITS.get(column.unit) or None
@@ -92,12 +91,18 @@ def write_votable(table: pa.Table, path: Path) -> None:
 
 
 def _plain(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column as numpy: text as UTF-8 bytes, empty where missing; missing numbers as NaN."""
+    """Return a column as numpy: text as str, empty where missing; missing numbers as NaN."""
     if pa.types.is_string(column.type):
-        cells = column.fill_null("").combine_chunks().cast(pa.binary())
-        width = max((len(v) for v in cells.unique().to_pylist()), default=0)
-        return np.array(cells.to_pylist(), f"S{max(width, 1)}").reshape(len(column))
+        return np.array(column.fill_null("").to_pylist(), "U").reshape(len(column))
     return column.to_numpy()
+
+
+def _ascii(column: pa.ChunkedArray) -> np.ndarray:
+    """Return a column as FITS holds it: text is ASCII there by its standard; other letters become escapes."""
+    if not pa.types.is_string(column.type):
+        return column.to_numpy()
+    cells = [text.encode("ascii", "backslashreplace") for text in column.fill_null("").to_pylist()]
+    return np.array(cells, "S").reshape(len(column))
 
 
 def write_hats(table: pa.Table, folder: Path, name: str = "candidates") -> None:

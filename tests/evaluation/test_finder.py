@@ -44,7 +44,7 @@ def test_an_array_is_scored_with_its_own_sky_unless_it_is_given(place):
     stamps = np.random.default_rng(0).normal(0.1, 2.0, (4, 3, 64, 64)).astype(np.float32)
     sky = np.full((4, 3), 2.0, np.float32)
     np.testing.assert_allclose(finder.score(stamps, sky), expected_logit(stamps, sky), rtol=1e-4)
-    np.testing.assert_allclose(sky_of(stamps), sky, rtol=0.05)
+    np.testing.assert_allclose(sky_of(stamps), sky, rtol=0.1)
     np.testing.assert_allclose(finder.score(stamps), expected_logit(stamps, sky_of(stamps)), rtol=1e-4)
     with pytest.raises(ModelError, match="stamps of shape"):
         finder.score(stamps[0])

@@ -52,7 +52,10 @@ def test_every_format_gives_the_same_rows_back_hostile_names_included(written, k
         ra = [v for t in tables for v in t.column("ra").to_pylist()]
     elif kind == "fits":
         found = fitsio.read(str(folder / "candidates.fits"), ext=1)
-        names, ra = [v.decode() for v in np.char.rstrip(found["object_name"])], found["ra"].tolist()
+        names, ra = (
+            np.char.decode(np.char.encode(found["object_name"]), "unicode_escape").tolist(),
+            found["ra"].tolist(),
+        )
     else:
         found = Table.read(folder / "candidates.vot")
         names, ra = _texts(found["object_name"]), found["ra"].tolist()

@@ -38,7 +38,7 @@ def test_the_graph_takes_nanomaggies_and_gives_the_checkpoints_logits_for_any_nu
     session = onnxruntime.InferenceSession(run / "out/finder.onnx")
     assert [i.name for i in session.get_inputs()] == ["stamps", "sky_sigma", "meta"]
     model = load_model(str(run / "out/finder.onnx"))  # what a search knows of it
-    assert (model.bands, model.size, model.meta_cols) == ("grz", 64, ("psfsize_r", "psfdepth_r"))
+    assert (model.bands, model.size, model.meta_cols) == ("grz", 16, ("psfsize_r", "psfdepth_r"))
     assert model.checkpoint == hashlib.sha256((run / "run/best.pt").read_bytes()).hexdigest()
     assert model.experiment.training.arch == "small_resnet"
     for rows in (1, 2, 33):
