@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import numpy as np  # noqa: E402
 from record import write_result  # noqa: E402
 
 from darkhaloscope.experiment import load  # noqa: E402

@@ -25,6 +25,7 @@ import torch
 
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment, load
+from darkhaloscope.injection.hosts import rows_per_host
 from darkhaloscope.simulated.field import FieldPlan
 from darkhaloscope.storage import replace_file
 from evaluation.mine import mine
@@ -94,7 +95,9 @@ def shards_of(study: Study, variant: Variant) -> str:
     name = digest(experiment.digest(*DATA_SECTIONS), rendered)[:12]
     common, own = study.out / "shards" / "common", study.out / "shards" / name
     make_shards(str(common), {s: hosts[s] for s in ("val", "test")}, study.common(), fields)
-    make_shards(str(own), {"train": hosts["train"]}, experiment, fields, rendered)
+    # As many rows, and so steps, for every variant: a pair is two rows of one host.
+    train_hosts = round(hosts["train"] / rows_per_host(experiment))
+    make_shards(str(own), {"train": train_hosts}, experiment, fields, rendered)
     view = study.out / "views" / name
     view.mkdir(parents=True, exist_ok=True)
     for split, place in (("train", own), ("val", common), ("test", common)):

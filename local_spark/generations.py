@@ -57,8 +57,8 @@ def sized(name: str, rows: int, epochs: int, sky: str) -> Experiment:
 
     Four things more are of this run: as many controls as positives, since so few rows in 1:9 would leave too few
     positives to learn from; fp32, since processors without half precision take thirteen times as long for it; more
-    rows that may fail; and bounds on the arcs that are no tighter than generation 3's, since beyond modern's no negative
-    was left to validate with.
+    rows that may fail; and bounds on the arcs that are no tighter than generation 3's, since beyond modern's no
+    negative was left to validate with.
     """
     own = load(REPOSITORY / "experiments" / f"{name}.toml")
     slow = own.training.arch == "resnet18"
