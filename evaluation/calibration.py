@@ -1,7 +1,7 @@
 """Scores as probabilities: fits on a calibration split, and whether probabilities hold on another one.
 
-A calibrated probability holds for the share of lenses among the rows it was fitted on; `at_prevalence` carries it to
-another. Formulas only: `evaluation.calibrate` reads, fits and stores.
+`darkhaloscope.calibration` says what a fit means and carries it to another share of lenses. Formulas only:
+`evaluation.calibrate` reads, fits and stores.
 """
 
 from __future__ import annotations
@@ -13,37 +13,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
-from scipy.special import logit as log_odds
 from sklearn.isotonic import IsotonicRegression
 
+from darkhaloscope.calibration import Temperature
 from darkhaloscope.intervals import wilson
 from training.roc import MetricsError, check_scores
 
 N_BINS = 15
 """Bins of a reliability diagram, of equally many rows."""
 
-_CLOSEST = 1e-6  # probability nearest to 0 and 1 that has log odds: an isotonic fit gives both
 _LEAST_SLOPE = 1e-3  # log odds a standard deviation of the logits: an AUROC of 0.5003
-
-
-@dataclass(frozen=True)
-class Temperature:
-    """calibrated logit = logit / temperature + bias: a temperature with a bias, since classes were mixed otherwise.
-
-    Guo et al. 2017 (ICML, arXiv:1706.04599) scale the logits; with two classes and another share of lenses than in
-    training the offset of Platt (1999) is needed too. Order is kept, so no ROC changes.
-    """
-
-    temperature: float
-    bias: float
-
-    def logits(self, logit: ArrayLike) -> np.ndarray:
-        """Return calibrated logits, (n,) float64."""
-        return np.asarray(logit, np.float64) / self.temperature + self.bias
-
-    def probability(self, logit: ArrayLike) -> np.ndarray:
-        """Return calibrated probabilities, (n,) float64."""
-        return expit(self.logits(logit))
 
 
 @dataclass(frozen=True)
@@ -99,18 +78,6 @@ def fit_isotonic(logit: ArrayLike, label: ArrayLike) -> Isotonic:
     logit, label = check_scores(logit, label)
     fit = IsotonicRegression(out_of_bounds="clip").fit(logit.astype(np.float64), label.astype(np.float64))
     return Isotonic(tuple(fit.X_thresholds_.tolist()), tuple(fit.y_thresholds_.tolist()))
-
-
-def at_prevalence(probability: ArrayLike, fitted: float, wanted: float) -> np.ndarray:
-    """Return probabilities for another share of lenses than they were fitted at (Saerens et al. 2002, eq. 2.4).
-
-    Args:
-        probability: any shape; kept 1e-6 away from 0 and 1.
-        fitted: share of lenses among the rows of the fit.
-        wanted: share of lenses among the rows they are for.
-    """
-    odds = log_odds(np.clip(np.asarray(probability, np.float64), _CLOSEST, 1 - _CLOSEST))
-    return expit(odds + log_odds(wanted) - log_odds(fitted))
 
 
 def reliability(probability: ArrayLike, label: ArrayLike, n_bins: int = N_BINS) -> dict[str, Any]:

@@ -7,26 +7,24 @@ what turns a logit into a probability. `spark_jobs/search_pipeline.py --referenc
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from typing import Any
-
-import numpy as np
+from dataclasses import replace
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.search.reference import Member, Reference, thinned, write_reference
-from darkhaloscope.storage import StorageError, read_bytes
+from darkhaloscope.storage import StorageError
+from evaluation.calibrate import Calibration, CalibrationError, read_calibration
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 
 
-def reference_of(scores: Scores, calibrations: Sequence[dict[str, Any]] = ()) -> Reference:
+def reference_of(scores: Scores, calibrations: Sequence[Calibration] = ()) -> Reference:
     """Return the reference of a model, or of an ensemble whose calibrated logits were averaged.
 
     Args:
         scores: of the test split.
-        calibrations: files of `evaluation.calibrate`, parsed: of each model of an ensemble, and of the model itself.
+        calibrations: of each model of an ensemble, and of the model (or the ensemble) itself.
 
     Raises:
         ScoresError: scores of another split, or averaged over orientations (a search is not), or no negatives; a
@@ -43,29 +41,18 @@ def reference_of(scores: Scores, calibrations: Sequence[dict[str, Any]] = ()) ->
     if not len(negatives):
         raise ScoresError("no negatives among the scores: there is no false-positive rate to tell")
     own = provenance["checkpoint"]
-    of_model = {c["scored_with"]["checkpoint"]: c for c in calibrations}
+    of_model = {c.scored_with["checkpoint"]: c for c in calibrations}
     names = provenance.get("members", [own])
     if wrong := sorted(set(of_model) - {own, *names}):
         raise ScoresError(f"calibrations of checkpoints {wrong}; the scores are of {[own, *names]}")
     if len(names) > 1 and (missing := sorted(set(names) - set(of_model))):
         raise ScoresError(f"an ensemble averages calibrated logits: no --calibration of {missing}")
-    members = tuple(Member(n, *_temperature(of_model[n])) if len(names) > 1 else Member(n) for n in names)
-    slope, intercept = _log_odds(of_model[own]) if own in of_model else (None, None)
+    members = tuple(Member(n, of_model[n].temperature) if len(names) > 1 else Member(n) for n in names)
     logit, above = thinned(negatives)
-    return Reference(
-        members, scores.hash, logit, above, len(negatives), int(scores.label.sum()), slope, intercept
-    )
-
-
-def _temperature(calibration: dict[str, Any]) -> tuple[float, float]:
-    return calibration["temperature"]["temperature"], calibration["temperature"]["bias"]
-
-
-def _log_odds(calibration: dict[str, Any]) -> tuple[float, float]:
-    """Return slope and intercept of the log odds where both classes are equally many."""
-    temperature, bias = _temperature(calibration)
-    share = calibration["prevalence"]
-    return 1 / temperature, bias - float(np.log(share / (1 - share)))
+    reference = Reference(members, scores.hash, logit, above, len(negatives), int(scores.label.sum()))
+    if own not in of_model:
+        return reference
+    return replace(reference, calibration=of_model[own].temperature, prevalence=of_model[own].prevalence)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -86,13 +73,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
     try:
-        calibrations = [json.loads(read_bytes(url)) for url in a.calibration]
-        made = reference_of(read_scores(a.scores), calibrations)
+        made = reference_of(read_scores(a.scores), [read_calibration(url) for url in a.calibration])
         write_reference(a.out, made)
-    except (DatasetError, KeyError, OSError, SchemaError, ScoresError, StorageError, ValueError) as error:
+    except (CalibrationError, DatasetError, OSError, SchemaError, ScoresError, StorageError) as error:
         print(f"reference: {a.scores}: {error}", file=sys.stderr)
         return 1
-    probability = "with" if made.slope is not None else "without"
+    probability = "with" if made.calibration is not None else "without"
     print(f"{made.n_negatives:,} negatives, {probability} a calibration -> {a.out}")
     return 0
 

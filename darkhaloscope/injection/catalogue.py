@@ -27,6 +27,9 @@ from darkhaloscope.survey.splits import GUARD, assign_splits, sky_cell
 
 ID_NSIDE = 1 << 20  # cells of 0.2 arcsec: one object each, since closer ones are duplicates
 
+UNKNOWN = ("shape_e1", "shape_e2", "z_host")
+"""Columns of records.HOST that a table of positions does not tell: null."""
+
 
 def place_on_sky(
     positions: Positions,
@@ -35,7 +38,7 @@ def place_on_sky(
     seed: int,
     brick_splits: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Return the columns of records.HOST for each row, and why a row is left out ("" where it is not).
+    """Return the columns of records.HOST, but `UNKNOWN`, for each row, and why a row is left out ("" where it is not).
 
     Args:
         positions: the catalogue, its faulty rows marked.
@@ -71,7 +74,6 @@ def place_on_sky(
         "sky_cell": cell,
         "region_split": split.astype(object),
         "ebv": b["ebv"],
-        **{n: pa.nulls(len(ra), pa.float32()) for n in ("shape_e1", "shape_e2", "z_host")},
     }
     for band in BANDS:
         columns |= {f"{kind}_{band}": b[f"{kind}_{band}"] for kind in ("psfsize", "psfdepth")}
@@ -84,7 +86,7 @@ def lay_out_catalogue(positions: Positions, host: dict[str, np.ndarray], experim
 
     Args:
         positions: (n,) rows, none of them faulty.
-        host: (n,) columns of records.HOST, of `place_on_sky`.
+        host: (n,) columns of `place_on_sky`.
         experiment: gives the rows their ids.
     """
     n = len(positions)
@@ -103,6 +105,7 @@ def lay_out_catalogue(positions: Positions, host: dict[str, np.ndarray], experim
         "config_id": np.full(n, -1, np.int32),
         "source_id": np.full(n, -1),
     }
+    columns |= {name: pa.nulls(n, pa.float32()) for name in UNKNOWN}
     columns |= {
         k: positions.columns[k] for k in ("label", "sample", "object_type", "object_name", "theta_e_arcsec")
     }

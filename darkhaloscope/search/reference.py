@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
+from darkhaloscope.calibration import Temperature, at_prevalence
 from darkhaloscope.intervals import clopper_pearson
 from darkhaloscope.search.model import Model
 from darkhaloscope.storage import read_bytes, replace_file
@@ -28,11 +28,10 @@ class ReferenceRefused(ValueError):
 
 @dataclass(frozen=True)
 class Member:
-    """One model of a reference: calibrated logit = logit / temperature + bias (1 and 0 where it is alone)."""
+    """One model of a reference, and its calibration; a model that is alone is averaged with nothing, and needs none."""
 
     checkpoint: str
-    temperature: float = 1.0
-    bias: float = 0.0
+    calibration: Temperature = field(default_factory=lambda: Temperature(1.0, 0.0))
 
 
 @dataclass(frozen=True)
@@ -45,8 +44,8 @@ class Reference:
         logit: negatives' logits, falling: all of the first `EXACT`, quantiles of the rest.
         above: number of negatives at or above each.
         n_negatives, n_positives: rows of the test split.
-        slope, intercept: of the log odds of a lens where both classes are equally many, over the averaged logit; None
-            where no calibration was given.
+        calibration: of the averaged logit; None where none was given.
+        prevalence: share of lenses among the rows of its fit.
     """
 
     members: tuple[Member, ...]
@@ -55,8 +54,8 @@ class Reference:
     above: list[int]
     n_negatives: int
     n_positives: int
-    slope: float | None = None
-    intercept: float | None = None
+    calibration: Temperature | None = None
+    prevalence: float = 0.5
 
     def combined(self, logits: np.ndarray, checkpoints: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean of calibrated logits and their standard deviation, (n,) each; NaN for one model.
@@ -68,7 +67,7 @@ class Reference:
         of = {m.checkpoint: m for m in self.members}
         member = [of[c[:16]] for c in checkpoints]
         return mean_and_spread(
-            np.stack([z / m.temperature + m.bias for m, z in zip(member, logits, strict=True)])
+            np.stack([m.calibration.logits(z) for m, z in zip(member, logits, strict=True)])
         )
 
     def false_positives(self, logit: np.ndarray) -> np.ndarray:
@@ -88,13 +87,11 @@ class Reference:
     def probability(self, logit: np.ndarray, prevalence: float) -> np.ndarray:
         """Return the calibrated probability of a lens where `prevalence` of the targets are lenses, (n,).
 
-        NaN without a calibration. The evaluation's classes tell the likelihood ratio; the prevalence adds its log odds
-        (Bayes; Saerens et al. 2002, eq. 2.4).
+        NaN without a calibration.
         """
-        if self.slope is None or self.intercept is None:
+        if self.calibration is None:
             return np.full(len(logit), np.nan)
-        prior = np.log(prevalence / (1 - prevalence))
-        return expit(self.slope * np.asarray(logit, np.float64) + self.intercept + prior)
+        return at_prevalence(self.calibration.probability(logit), self.prevalence, prevalence)
 
 
 def mean_and_spread(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -128,8 +125,11 @@ def read_reference(url: str, models: Sequence[Model]) -> Reference:
         content: dict[str, Any] = json.loads(read_bytes(url))
         if content.pop("format") != FORMAT:
             raise ValueError("another format")
-        members = tuple(Member(**m) for m in content.pop("members"))
-        reference = Reference(members, **content)
+        members = tuple(
+            Member(m["checkpoint"], Temperature(**m["calibration"])) for m in content.pop("members")
+        )
+        own = content.pop("calibration")
+        reference = Reference(members, calibration=Temperature(**own) if own else None, **content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReferenceRefused(
             f"{url}: not a reference ({error}); make it with python -m evaluation.reference --scores SCORES --out {url}"

@@ -7,7 +7,8 @@ from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from evaluation.calibration import at_prevalence, fit_isotonic, fit_temperature, reliability
+from darkhaloscope.calibration import at_prevalence
+from evaluation.calibration import fit_isotonic, fit_temperature, reliability
 from training.roc import MetricsError
 
 

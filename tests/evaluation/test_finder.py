@@ -5,6 +5,7 @@ import pytest
 from survey_testing import BRICK, write_brick
 from tiny_model import expected_logit, experiment_like, write_model
 
+from darkhaloscope.calibration import Temperature
 from darkhaloscope.search.model import ModelError, pixels_of
 from darkhaloscope.search.reference import Member, Reference, write_reference
 from darkhaloscope.survey.bricks import brick_centre, parse_names
@@ -33,7 +34,9 @@ def place(tmp_path_factory):
     )
     write_model(base / "model/finder.onnx", experiment_like(source=str(base / "sky")))
     finder = load_finder(base / "model")
-    reference = Reference((Member(finder.model.checkpoint[:16]),), "s", [9.0, -9.0], [1, 2], 2, 1, 1.0, 0.0)
+    reference = Reference(
+        (Member(finder.model.checkpoint[:16]),), "s", [9.0, -9.0], [1, 2], 2, 1, Temperature(1.0, 0.0)
+    )
     write_reference(str(base / "model/reference.json"), reference)
     (base / "known.csv").write_text(LENSCAT)
     return base

@@ -5,13 +5,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from darkhaloscope.calibration import Temperature
 from darkhaloscope.search.reference import read_reference, write_reference
+from evaluation.calibrate import Calibration
+from evaluation.calibration import Isotonic
 from evaluation.reference import reference_of
 from evaluation.scores import Scores, ScoresError
 
-CALIBRATION = {
-    "temperature": {"temperature": 2.0, "bias": 0.5}, "prevalence": 0.2, "scored_with": {"checkpoint": "a" * 16},
-}  # fmt: skip
+
+def calibration(checkpoint: str = "a" * 16) -> Calibration:
+    """A calibration of a checkpoint."""
+    curve = Isotonic((0.0, 1.0), (0.0, 1.0))
+    return Calibration(Temperature(2.0, 0.5), curve, 0.2, 1, 4, {"checkpoint": checkpoint}, "v")
 
 
 def scores(**provenance) -> Scores:
@@ -22,7 +27,7 @@ def scores(**provenance) -> Scores:
 
 
 def test_negatives_count_once_a_galaxy_and_the_calibration_becomes_odds_at_equal_numbers(tmp_path):
-    made = reference_of(scores(), [CALIBRATION])
+    made = reference_of(scores(), [calibration()])
     assert (made.logit, made.above, made.n_negatives, made.n_positives) == ([0.5, -1.0], [1, 2], 2, 1)
     assert made.probability(np.array([1.0]), 0.2)[0] == pytest.approx(1 / (1 + np.exp(-(1.0 / 2 + 0.5))))
     write_reference(str(tmp_path / "r.json"), made)
@@ -32,15 +37,12 @@ def test_negatives_count_once_a_galaxy_and_the_calibration_becomes_odds_at_equal
 
 def test_an_ensemble_needs_the_calibration_of_each_model():
     together = scores(checkpoint="e" * 16, members=["a" * 16, "b" * 16])
-    other = CALIBRATION | {"scored_with": {"checkpoint": "b" * 16}}
-    made = reference_of(together, [CALIBRATION, other])
-    assert [(m.checkpoint[0], m.temperature, m.bias) for m in made.members] == [
-        ("a", 2.0, 0.5),
-        ("b", 2.0, 0.5),
-    ]
-    assert made.slope is None
+    made = reference_of(together, [calibration(), calibration("b" * 16)])
+    assert [m.checkpoint[0] for m in made.members] == ["a", "b"]
+    assert {m.calibration for m in made.members} == {Temperature(2.0, 0.5)}
+    assert made.calibration is None
     with pytest.raises(ScoresError, match="bbbb"):
-        reference_of(together, [CALIBRATION])
+        reference_of(together, [calibration()])
 
 
 @pytest.mark.parametrize("provenance, why", [({"split": "val"}, "'test'"), ({"d4": True}, "d4 True")])
@@ -51,4 +53,4 @@ def test_scores_of_another_split_or_way_are_refused(provenance, why):
 
 def test_a_calibration_of_another_model_is_refused():
     with pytest.raises(ScoresError, match="cccc"):
-        reference_of(scores(), [CALIBRATION | {"scored_with": {"checkpoint": "c" * 16}}])
+        reference_of(scores(), [calibration("c" * 16)])

@@ -7,6 +7,7 @@ from astropy.table import Table
 from fabricate import fabricated_columns, fabricated_pixels, write_stamps
 from survey_testing import write_brick
 
+from darkhaloscope.calibration import Temperature
 from darkhaloscope.dataset import committed_files, content_hash, open_part, read_table
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import SCORES
@@ -16,7 +17,7 @@ from darkhaloscope.survey.bricks import brick_centre, parse_names
 from evaluation import score as module
 from evaluation import sources
 from evaluation.calibrate import Calibration, CalibrationError, write_calibration
-from evaluation.calibration import Isotonic, Temperature
+from evaluation.calibration import Isotonic
 from evaluation.committee import averaged_logits, d4_views, load_committee
 from evaluation.score import main, score
 from evaluation.scores import read_scores

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from fabricated import candidates
 
+from darkhaloscope.calibration import Temperature
 from darkhaloscope.search.ranking import merge, rank
 from darkhaloscope.search.reference import Member, Reference, thinned
 
@@ -28,7 +29,7 @@ def test_ranks_follow_the_score_and_refused_rows_come_last_without_one():
 
 def test_expected_false_positives_are_the_rate_times_the_density_of_targets():
     logit, above = thinned(np.arange(100.0))
-    reference = Reference((Member("a" * 16),), "s", logit, above, 100, 5, 1.0, 0.0)
+    reference = Reference((Member("a" * 16),), "s", logit, above, 100, 5, Temperature(1.0, 0.0))
     ranked = rank(candidates([1, 2, 3], [0] * 3, [95.0, 50.0, np.nan]), reference, 0.01, 0.5, None)
     assert ranked.column("fpr").to_pylist() == [0.05, 0.5, None]
     assert ranked.column("false_per_sqdeg").to_pylist() == [

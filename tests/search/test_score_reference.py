@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from tiny_model import write_model
 
+from darkhaloscope.calibration import Temperature
 from darkhaloscope.intervals import clopper_pearson
 from darkhaloscope.search import reference as module
 from darkhaloscope.search.model import load_model
@@ -44,7 +45,7 @@ def test_of_many_negatives_the_highest_are_kept_and_the_rest_never_makes_a_rate_
 
 
 def test_a_probability_follows_the_prevalence_by_bayes_and_is_unknown_without_a_calibration():
-    found = made([0.0], slope=2.0, intercept=1.0)
+    found = made([0.0], calibration=Temperature(0.5, 1.0))
     half = found.probability(np.array([0.3]), 0.5)[0]
     rare = found.probability(np.array([0.3]), 0.001)[0]
     assert half == pytest.approx(1 / (1 + np.exp(-1.6)))
@@ -53,7 +54,7 @@ def test_a_probability_follows_the_prevalence_by_bayes_and_is_unknown_without_a_
 
 
 def test_an_ensemble_averages_calibrated_logits_by_its_members_whatever_their_order():
-    members = (Member("a" * 16, 2.0, 1.0), Member("b" * 16, 1.0, -1.0))
+    members = (Member("a" * 16, Temperature(2.0, 1.0)), Member("b" * 16, Temperature(1.0, -1.0)))
     found = Reference(members, "s", [0.0], [1], 1, 1)
     logits = np.array([[4.0], [2.0]])
     mean, spread = found.combined(logits, ["a" * 64, "b" * 64])
