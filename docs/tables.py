@@ -1,4 +1,4 @@
-"""Write the tables of docs/*.md: columns from darkhaloscope/records.py, flags from the command lines.
+"""Write the tables of docs/*.md: columns from darkhaloscope/records.py and results.py, flags from the command lines.
 
 A page holds a table between `<!-- columns: TABLE -->` or `<!-- flags: COMMAND -->` and `<!-- end -->`.
 """
@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from darkhaloscope.records import ALL_SCHEMAS
+from darkhaloscope import records, results
 from darkhaloscope.schema import Schema
 from spark_jobs import phase3_pipeline, phase4_pipeline, search_pipeline
 from training import options
@@ -48,7 +48,7 @@ def column_table(schema: Schema) -> str:
 
 def filled(text: str) -> str:
     """Return a page with its tables as schemas and command lines are now."""
-    schemas = {s.name: s for s in ALL_SCHEMAS}
+    schemas = {s.name: s for s in (*records.SCHEMAS, *results.SCHEMAS)}
 
     def fill(block: re.Match[str]) -> str:
         made = column_table(schemas[block[3]]) if block[2] == "columns" else flag_table(COMMANDS[block[3]]())

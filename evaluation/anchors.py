@@ -41,7 +41,7 @@ import torch
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.records import ANCHORS
+from darkhaloscope.results import ANCHORS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
 from darkhaloscope.survey.bricks import read_brick_table

@@ -23,7 +23,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from darkhaloscope.injection import completeness as injected
 from darkhaloscope.intervals import wilson
-from darkhaloscope.records import SELECTION
+from darkhaloscope.results import SELECTION
 from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.storage import filesystem
 

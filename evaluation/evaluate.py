@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.records import SCORES
+from darkhaloscope.results import SCORES
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, replace_file

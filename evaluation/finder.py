@@ -17,7 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.injection.at_positions import stamps_at
-from darkhaloscope.records import BANDS, CANDIDATES
+from darkhaloscope.records import BANDS
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.schema import to_batch
 from darkhaloscope.search.conditions import release_of
 from darkhaloscope.search.known import lenscat_file, read_known
@@ -38,7 +39,7 @@ _MAD_TO_SIGMA = 1.4826
 class Found:
     """What became of n positions.
 
-    candidates: records.CANDIDATES, the most lens-like first, each with its pixels; rows beyond the model's training
+    candidates: results.CANDIDATES, the most lens-like first, each with its pixels; rows beyond the model's training
         come last, with the reason in `refused`.
     no_stamp: position number -> why no stamp could be cut there.
     """

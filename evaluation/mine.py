@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from darkhaloscope import sky
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
-from darkhaloscope.records import HARD_NEGATIVES
+from darkhaloscope.results import HARD_NEGATIVES
 from darkhaloscope.schema import SchemaError, to_batch
 from darkhaloscope.storage import StorageError
 from evaluation.scores import Scores, ScoresError, read_scores
@@ -65,7 +65,7 @@ def mine(
     Args:
         scores: URLs of datasets of `evaluation.score`, one a model.
         known_lenses: CSV or Parquet files with positions in degrees (ra and dec).
-        out: URL of the dataset of `records.HARD_NEGATIVES` to write.
+        out: URL of the dataset of `results.HARD_NEGATIVES` to write.
         top: negatives of each model, at most.
         min_probability: leave out negatives that a model gave less.
         guard_arcsec: distance from a known lens within which no negative is taken.
@@ -163,7 +163,7 @@ def candidates(
 
 
 def merge(chosen: Sequence[Candidates]) -> dict[str, Any]:
-    """Return the columns of `records.HARD_NEGATIVES`: each galaxy once, those of the best rank first."""
+    """Return the columns of `results.HARD_NEGATIVES`: each galaxy once, those of the best rank first."""
     columns = {k: np.concatenate([c.columns[k] for c in chosen]) for k in chosen[0].columns}
     model = np.concatenate([np.full(len(c.columns["ra"]), i) for i, c in enumerate(chosen)])
     rank = np.concatenate([np.arange(len(c.columns["ra"])) for c in chosen])

@@ -1,6 +1,6 @@
 """Score stamps with a checkpoint: `python -m evaluation.score --checkpoint C --data PACK --out DIR`.
 
-Writes a committed dataset of `records.SCORES`: the float32 logit, the calibrated probability where a calibration is
+Writes a committed dataset of `results.SCORES`: the float32 logit, the calibrated probability where a calibration is
 given, and every column of the stamp but its pixels, one file for each file read. Instead of stamps, `--positions` takes
 a table of positions, whose stamps are cut as the pipeline would cut them. Several checkpoints are an
 ensemble: the mean of their calibrated logits, with their spread. Preprocessing is the checkpoint's; it cannot be
@@ -24,7 +24,7 @@ import torch
 from tqdm import tqdm
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
-from darkhaloscope.records import SCORES
+from darkhaloscope.results import SCORES
 from darkhaloscope.schema import SchemaError, to_batch
 from darkhaloscope.stage import OutputRefused, StageRun
 from darkhaloscope.storage import StorageError, join, replace_file

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.dataset import committed_files, content_hash, open_part
-from darkhaloscope.records import SCORES
+from darkhaloscope.results import SCORES
 from darkhaloscope.schema import check_schema
 from darkhaloscope.stage import read_record
 
@@ -27,7 +27,7 @@ class Scores:
     """A scores dataset in memory.
 
     Attributes:
-        columns: the asked-for columns of `records.SCORES`, by name.
+        columns: the asked-for columns of `results.SCORES`, by name.
         provenance: model and data hashes, split, averaging: the same in every file.
         hash: content hash of the dataset.
         selection: which rows of it these are; empty: all.

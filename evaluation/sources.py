@@ -20,7 +20,8 @@ from darkhaloscope.dataset import committed_chunks, committed_files, content_has
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.at_positions import stamps_at
-from darkhaloscope.records import SCORES, STAMPS
+from darkhaloscope.records import STAMPS
+from darkhaloscope.results import SCORES
 from darkhaloscope.schema import check_schema
 from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import BrickTable

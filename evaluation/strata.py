@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.intervals import clopper_pearson, wilson
-from darkhaloscope.records import SCORES
+from darkhaloscope.results import SCORES
 from darkhaloscope.sky import galactic_latitude
 from darkhaloscope.survey.maskbits import BITS, bad_pixels
 from training.roc import auroc, roc_curve
@@ -21,7 +21,7 @@ from training.roc import auroc, roc_curve
 
 @dataclass(frozen=True)
 class Axis:
-    """A column of `records.SCORES` and the inner edges that divide it; the outermost bins are open."""
+    """A column of `results.SCORES` and the inner edges that divide it; the outermost bins are open."""
 
     column: str
     edges: tuple[float, ...]

@@ -19,7 +19,8 @@ from astropy.io.votable import writeto
 from astropy.io.votable.tree import VOTableFile
 from astropy.table import Table
 
-from darkhaloscope.records import BANDS, CANDIDATES
+from darkhaloscope.records import BANDS
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.search.names import HATS_ORDER
 
 NOT_IN_CATALOGUES = ("stamp", "host_x", "host_y", "refused")
@@ -29,6 +30,7 @@ UCDS = {
     "_healpix_29": "pos.healpix", "name": "meta.id;meta.main", "object_name": "meta.id", "host_id": "meta.id",
     "ra": "pos.eq.ra;meta.main", "dec": "pos.eq.dec;meta.main", "brickname": "meta.id;obs.field",
     "type": "meta.code.class;src.morph", "sky_cell": "pos.healpix", "region_split": "meta.code",
+    "shape_e1": "src.ellipticity", "shape_e2": "src.ellipticity", "z_host": "src.redshift",
     "ebv": "phot.color.excess", "psf_source": "meta.note", "bad_fraction": "meta.code.qual",
     "padded_fraction": "meta.code.qual", "maskbits_any": "meta.code.qual", "bands": "meta.note;instr.bandpass",
     "merged": "meta.number", "outside": "meta.note", "rank": "stat.rank", "logit": "stat.likelihood",

@@ -56,7 +56,7 @@ def read_known(url: str) -> dict[str, np.ndarray]:
 def match_known(
     ra: np.ndarray, dec: np.ndarray, known: dict[str, np.ndarray] | None
 ) -> dict[str, np.ndarray]:
-    """Return the columns known_* of records.CANDIDATES: the nearest known lens within 5 arcsec of each position.
+    """Return the columns known_* of results.CANDIDATES: the nearest known lens within 5 arcsec of each position.
 
     Args:
         ra, dec: (n,) deg.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.records import CANDIDATES
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.search.known import match_known
 from darkhaloscope.search.reference import Reference
 from darkhaloscope.sky import groups

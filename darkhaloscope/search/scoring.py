@@ -15,7 +15,8 @@ from darkhaloscope.dataset import Part, open_part, write_part
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.stamps import stamp_schema
 from darkhaloscope.injection.task import StampTask, TaskResult, stamp_batches
-from darkhaloscope.records import BANDS, CANDIDATES, STAMPS
+from darkhaloscope.records import BANDS, STAMPS
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.schema import to_batch
 from darkhaloscope.search.conditions import beyond, conditions_of
 from darkhaloscope.search.model import Model, worker_model
@@ -133,7 +134,7 @@ def _scored(
 def score_rows(
     rows: pa.RecordBatch, models: list[Model], scoring: Scoring, given: GivenScores | None = None
 ) -> dict[str, Any]:
-    """Return the columns of records.CANDIDATES of STAMPS rows, but for `stamp` and what the whole search decides.
+    """Return the columns of results.CANDIDATES of STAMPS rows, but for `stamp` and what the whole search decides.
 
     Each row is scored (logit is finite) or refused (NaN, and a reason).
     """

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from darkhaloscope.dataset import commit_chunk, committed_chunks, committed_files, open_part, write_part
 from darkhaloscope.page import render_page
-from darkhaloscope.records import CANDIDATES
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.search.catalogue_files import WRITERS, catalogue_of
 from darkhaloscope.search.reference import Reference
 from darkhaloscope.search.summary import summary_page

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkhaloscope.dataset import DatasetError, committed_files, content_hash, open_part
-from darkhaloscope.records import BANDS, CANDIDATES, STAMP_SIZE
+from darkhaloscope.records import BANDS, STAMP_SIZE
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.schema import check_schema
 
 COLUMNS = (

@@ -9,7 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from darkhaloscope.records import CANDIDATES
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.survey.maskbits import BITS
 from evaluation.candidate_page.catalogue import Catalogue
 from evaluation.candidate_page.order import Item

@@ -10,7 +10,8 @@ from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import arc_of
 from darkhaloscope.injection.completeness import completeness_table, count
-from darkhaloscope.records import BANDS, COMPLETENESS, FAILURES, SCORES, STAMP_SIZE, STAMPS, stamp_metadata
+from darkhaloscope.records import BANDS, COMPLETENESS, FAILURES, STAMP_SIZE, STAMPS, stamp_metadata
+from darkhaloscope.results import SCORES
 from darkhaloscope.schema import to_batch
 from evaluation.evaluate import main as evaluate
 from evaluation.section import Picture, Section, Table

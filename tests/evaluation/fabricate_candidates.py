@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.dataset import commit_chunk, write_part
-from darkhaloscope.records import BANDS, CANDIDATES, STAMP_SIZE, stamp_metadata
+from darkhaloscope.records import BANDS, STAMP_SIZE, stamp_metadata
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.schema import to_batch
 
 N_REFUSED = 2

@@ -10,7 +10,7 @@ from anchor_sky import BRICKS, NO_COADD, OBJECTS, THETA_E, at, place, write_cuto
 from survey_testing import Server
 
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.records import ANCHORS
+from darkhaloscope.results import ANCHORS
 from darkhaloscope.sections import Fetch, Survey, Training
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.transfer import Client

@@ -9,7 +9,7 @@ from fabricate import drawn_logits, fabricated_columns, write_scores
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from darkhaloscope.records import SCORES
+from darkhaloscope.results import SCORES
 from evaluation.bootstrap import _cell_counts, resample_cells
 from evaluation.evaluate import evaluate, main
 from evaluation.scores import ScoresError, read_scores

@@ -7,7 +7,7 @@ import pytest
 from fabricate import fabricated_columns, score_columns
 
 from darkhaloscope.dataset import commit_chunk, read_table, write_part
-from darkhaloscope.records import HARD_NEGATIVES, SCORES
+from darkhaloscope.results import HARD_NEGATIVES, SCORES
 from darkhaloscope.schema import check_schema, to_batch
 from evaluation.mine import main
 from evaluation.scores import PROVENANCE

@@ -10,7 +10,7 @@ from survey_testing import write_brick
 from darkhaloscope.calibration import Temperature
 from darkhaloscope.dataset import committed_files, content_hash, open_part, read_table
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.records import SCORES
+from darkhaloscope.results import SCORES
 from darkhaloscope.sections import Training
 from darkhaloscope.stage import read_record
 from darkhaloscope.survey.bricks import brick_centre, parse_names

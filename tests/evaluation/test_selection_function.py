@@ -8,7 +8,7 @@ import pytest
 from fabricate import EXPERIMENT, drawn_logits, fabricated_columns, write_record, write_scores
 
 from darkhaloscope.intervals import wilson
-from darkhaloscope.records import SELECTION
+from darkhaloscope.results import SELECTION
 from evaluation.completeness import AXES, SHAPE, read_selection_function
 from evaluation.section import read_all
 from evaluation.selection_function import main

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.records import CANDIDATES
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.search.names import designations, healpix_29, viewer_urls
 
 

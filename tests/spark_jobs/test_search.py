@@ -9,7 +9,7 @@ import pytest
 from tiny_model import experiment_like, write_model
 
 from darkhaloscope.dataset import committed_chunks, read_table
-from darkhaloscope.records import CANDIDATES
+from darkhaloscope.results import CANDIDATES
 from darkhaloscope.search.model import ModelError
 from darkhaloscope.stage import OutputRefused
 from darkhaloscope.survey.bricks import brick_centre, parse_names
@@ -120,7 +120,7 @@ def positions(path, sky, **columns):
 
 def test_stamps_scored_on_a_gpu_host_join_the_positions_they_are_of(spark, sky, model, tmp_path):
     from darkhaloscope.dataset import commit_chunk, write_part
-    from darkhaloscope.records import SCORES
+    from darkhaloscope.results import SCORES
     from darkhaloscope.schema import to_batch
 
     table = positions(tmp_path / "p.csv", sky)
