@@ -3,8 +3,8 @@
     python -m local_spark.search --workspace smoke-out --out search-out
 
 Takes the finder of `make smoke-local` (made first where there is none), plants lenses drawn by lenstronomy on target
-galaxies of a test brick, searches that brick with `spark_jobs/search_pipeline.py`, and tells how many of them score
-above a stated threshold, and how many other galaxies do.
+galaxies of a test brick, searches that brick with `spark_jobs/search_pipeline.py`, tells how many of them score above a
+stated threshold, and how many other galaxies do, and draws the page on which candidates are graded.
 """
 
 from __future__ import annotations
@@ -40,11 +40,14 @@ def steps(workspace: str, out: str) -> list[Step]:
             "-m", "training.export", join(trained, "best.pt"), "--out", model)),
         Step("reference", "what its scores mean", python(
             "-m", "evaluation.reference", "--scores", join(workspace, "scores", experiment.name),
+            "--calibration", join(workspace, "evaluation", "calibration.json"),
             "--out", join(model, "reference.json"))),
         Step("search", f"search brick {BRICK}", spark(
             "search_pipeline.py", "--model", join(model, "finder.onnx"), "--reference", join(model, "reference.json"),
             "--survey-source", join(out, "sky"), "--known", join(out, "sky", "planted.csv"), "--bricks", BRICK,
             "--out", join(out, "found"), "--overwrite")),
+        Step("page", "draw the page to grade candidates on", python(
+            "-m", "evaluation.candidates", join(out, "found", "candidates"), "--out", join(out, "page"))),
     ]  # fmt: skip
 
 
@@ -96,6 +99,7 @@ def tell(result: dict[str, Any], out: str) -> str:
             f"(expected {result['false_positives_expected']:.1f})",
             f"candidates {join(out, 'found', 'candidates')}",
             f"summary    {join(out, 'found', 'summary.html')}",
+            f"page       {join(out, 'page.html')}",
         ]
     )
 
