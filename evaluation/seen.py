@@ -85,7 +85,7 @@ def read_real(place: str, model: Finder) -> Seen:
     n = len(stamps)
     batch = Batch(
         torch.from_numpy(stamps), torch.ones(n), torch.from_numpy(sky if needed else sky[:, :0]).float(),
-        torch.zeros(n, 0), torch.zeros(n, 16, dtype=torch.uint8),
+        torch.zeros(n, 0), torch.zeros(n, 16, dtype=torch.uint8), torch.zeros(n, 0),
     )  # fmt: skip
     content = hashlib.sha256(stamps.tobytes()).hexdigest()[:16]
     return replace(seen(model, batch, sky), content=content)

@@ -150,8 +150,10 @@ class _Some:
         bare = bare.copy()
         for i in np.flatnonzero(~self.positive):
             gain = np.array([sky_gain(s**2, b) for s, b in zip(self.sky[i], BANDS, strict=True)])
+            invvar = np.broadcast_to(self.sky[i, :, None, None] ** -2.0, arcs[i].shape)
             key = digest("gates", self.table.column("task_id")[int(i)].as_py())
-            bare[i] += photon_noise(np.where(self.stamps[i] == 0, 0.0, arcs[i]), gain, key).astype(np.float32)
+            light = np.where(self.stamps[i] == 0, 0.0, arcs[i])
+            bare[i] += photon_noise(light, gain, invvar, key).astype(np.float32)
         return bare
 
     def look(self) -> dict[str, np.ndarray]:

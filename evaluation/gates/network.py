@@ -161,5 +161,5 @@ def _batch(stamps: np.ndarray, found: Measured, rows: np.ndarray, model: Finder)
     ids = torch.tensor([list(bytes.fromhex(digest("gates", int(r)))) for r in rows], dtype=torch.uint8)
     return Batch(
         torch.from_numpy(stamps), torch.zeros(len(rows)), sky if needs_sky else sky[:, :0],
-        torch.from_numpy(found.meta[rows]).float(), ids,
+        torch.from_numpy(found.meta[rows]).float(), ids, torch.zeros(len(rows), 0),
     )  # fmt: skip

@@ -38,12 +38,12 @@ def test_a_sized_experiment_survives_its_file_and_keeps_what_makes_the_generatio
         "weight_decay",
         "norm_method",
         "meta_cols",
-        "min_theta_over_psf",
-        "min_arc_snr",
         "negatives_per_positive",
         "hard_neg_weight",
     ):
         assert getattr(experiment.training, kept) == getattr(own.training, kept)
+    for bound, most in (("min_theta_over_psf", 0.5), ("min_arc_snr", 5.0)):
+        assert getattr(experiment.training, bound) == min(getattr(own.training, bound), most)
     assert experiment.injection.controls == own.injection.controls
 
 
