@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from tiny_model import experiment_like, write_model
 
@@ -128,7 +129,9 @@ def test_stamps_scored_on_a_gpu_host_join_the_positions_they_are_of(spark, sky, 
     cut = run(spark, model, sky, tmp_path / "out", *here, "--to", "shards")["counts"]
     assert cut["stamps"] == cut["targets"] == 2
     rows = read_table(str(tmp_path / "out/stamps/split=test"))  # where evaluation.score looks for them
-    columns = {n: rows.column(n) for n in SCORES.names if n != "logit"} | {"logit": [3.0, 1.0]}
+    unknown = pa.nulls(2, pa.float32())
+    made = {"logit": [3.0, 1.0], "logit_spread": unknown, "probability": unknown}
+    columns = {n: rows.column(n) for n in SCORES.names if n not in made} | made
     schema = SCORES.arrow()
     part = write_part(str(tmp_path / "gpu"), 0, 0, [to_batch(SCORES, columns)], schema)
     commit_chunk(str(tmp_path / "gpu"), 0, [part])
