@@ -57,7 +57,21 @@ def test_the_graph_takes_nanomaggies_and_gives_the_checkpoints_logits_for_any_nu
 @pytest.mark.parametrize("arch", ["resnet18", "convnext_tiny", "efficientnetv2_s", "small_resnet"])
 @pytest.mark.parametrize("method", ["full", "outer", "sky_asinh"])
 def test_every_network_and_normalisation_can_be_exported(tmp_path, arch, method):
-    assert to_onnx(Finder(arch, Preprocessing(method, clip=10.0)), tmp_path / "f.onnx") < 1e-3
+    torch.manual_seed(0)
+    assert to_onnx(settled(Finder(arch, Preprocessing(method, clip=10.0))), tmp_path / "f.onnx") < 1e-3
+
+
+def settled(finder):
+    """A network whose layers are normalised as after training: one that never saw data makes of a pixel's last bit
+    another logit altogether (EfficientNet)."""
+    for layer in finder.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = None  # the mean over all batches
+    finder.train()
+    with torch.no_grad():
+        for seed in range(3):
+            finder(**example(finder, 16, seed))
+    return finder
 
 
 def test_the_median_of_an_annulus_is_in_the_graph(tmp_path):
