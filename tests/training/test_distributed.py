@@ -63,18 +63,26 @@ def one_rank(folder: Path, rank: int, ranks: int, port: int, flags: list[str], s
 
 
 def launch(folder: Path, ranks: int, *flags: str, stop_after: int = 0) -> list[int | None]:
-    """Run the ranks as forks of this process, which has torch loaded already; return their exit statuses."""
+    """Run the ranks as forks of a process that has torch loaded and has never used it; return their exit statuses.
+
+    (Forks of this one hang where other tests have used torch's threads before.)
+    """
     folder.mkdir(exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    fork = multiprocessing.get_context("fork")
+    fork = multiprocessing.get_context("forkserver")
+    fork.set_forkserver_preload([__name__])
     started = [fork.Process(target=one_rank, args=(folder, rank, ranks, port, list(flags), stop_after))
                for rank in range(ranks)]  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:  # the server looks for this module where Python always looks
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        for process in started:
+            process.start()
     for process in started:
-        process.start()
-    for process in started:
-        process.join(240)
+        process.join(120)
+        process.kill()  # of those that still run
+        process.join()
     return [process.exitcode for process in started]
 
 
