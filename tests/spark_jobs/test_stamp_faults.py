@@ -178,6 +178,7 @@ def test_a_driver_killed_in_a_chunk_and_then_between_chunks_is_resumed_where_it_
     check(workspace, done)
 
 
+@pytest.mark.slow
 def test_a_python_worker_that_is_killed_costs_nothing(done, workspace, sky):
     with Run(workspace, sky[0], master="local[2,4]", hold=brick_of_chunk(done, 0)) as run:
         os.kill(run.held(), signal.SIGKILL)
