@@ -28,6 +28,9 @@ def joined() -> Iterator[World]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
+        # All leave together, and gloo's threads hold no tensor any more: the group's end waits for them with the
+        # interpreter's lock held, and a thread that had a tensor to free would wait for that lock.
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
 
