@@ -17,7 +17,7 @@ from darkhaloscope.search.area import AreaError, bricks_in, sweeps_in
 from darkhaloscope.search.conditions import release_of
 from darkhaloscope.search.rows import rows_of_positions, rows_of_targets
 from darkhaloscope.stage import StageRun, place
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import filesystem, is_local, join, replace_file
 from darkhaloscope.survey.bricks import BrickTable
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.positions import read_positions
@@ -37,6 +37,8 @@ def lay_out_area(
     if not sweeps:
         raise AreaError(f"{args.area}: no sweep file of {experiment.survey.sweeps} has objects there")
     listed = join(args.out, "sweeps.txt")
+    if is_local(listed):
+        listed = filesystem(listed)[1]  # absolute: another would be looked for below the survey's source
     replace_file(listed, "\n".join(sweeps).encode())
     there = dataclasses.replace(experiment, survey=dataclasses.replace(experiment.survey, sweeps=listed))
     options = {"output_s3": args.out, "test_limit": None, "overwrite": False, "take_over": args.take_over}
