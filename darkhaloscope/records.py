@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 
-from darkhaloscope.schema import Column, Schema
+from darkhaloscope.schema import F32, F64, I8, I32, I64, STR, Column, Schema
 
 BANDS = "grz"
 PIXEL_SCALE_ARCSEC = 0.262
@@ -37,35 +37,25 @@ def per_band(
     )
 
 
-_STR, _I8, _I32, _I64, _F32, _F64 = (
-    pa.string(),
-    pa.int8(),
-    pa.int32(),
-    pa.int64(),
-    pa.float32(),
-    pa.float64(),
-)
-
-
 def _leak(name: str, type_: pa.DataType, unit: str, meaning: str, nullable: bool = False) -> Column:
     return Column(name, type_, unit, meaning, True, nullable)
 
 
 HOST = (
-    Column("host_id", _I64, "", "release << 40 | brickid << 16 | objid of the galaxy in the catalogue"),
-    Column("ra", _F64, "deg", "right ascension, J2000"),
-    Column("dec", _F64, "deg", "declination, J2000"),
-    Column("brickname", _STR, "", "brick the galaxy is primary in"),
-    Column("type", _STR, "", "Tractor morphological type"),
-    Column("sky_cell", _I64, "", "HEALPix cell, nside 64, nested"),
-    Column("region_split", _STR, "", "train, val or test; a cell, and so a host, is in one"),
-    Column("ebv", _F32, "mag", "E(B-V) of the SFD map"),
+    Column("host_id", I64, "", "release << 40 | brickid << 16 | objid of the galaxy in the catalogue"),
+    Column("ra", F64, "deg", "right ascension, J2000"),
+    Column("dec", F64, "deg", "declination, J2000"),
+    Column("brickname", STR, "", "brick the galaxy is primary in"),
+    Column("type", STR, "", "Tractor morphological type"),
+    Column("sky_cell", I64, "", "HEALPix cell, nside 64, nested"),
+    Column("region_split", STR, "", "train, val or test; a cell, and so a host, is in one"),
+    Column("ebv", F32, "mag", "E(B-V) of the SFD map"),
     *per_band("mag", "AB mag", "magnitude of the host as observed (not dereddened)"),
     *per_band("psfsize", "arcsec", "survey PSF size (2.3548 sqrt(Neff/4pi); not a half-maximum FWHM)"),
     *per_band("psfdepth", "AB mag", "5-sigma point-source depth"),
-    Column("shape_e1", _F32, "", "ellipticity component 1 of the catalogue's model", nullable=True),
-    Column("shape_e2", _F32, "", "ellipticity component 2 of the catalogue's model", nullable=True),
-    Column("z_host", _F32, "", "redshift of the galaxy", nullable=True),
+    Column("shape_e1", F32, "", "ellipticity component 1 of the catalogue's model", nullable=True),
+    Column("shape_e2", F32, "", "ellipticity component 2 of the catalogue's model", nullable=True),
+    Column("z_host", F32, "", "redshift of the galaxy", nullable=True),
 )
 
 TARGETS = Schema(
@@ -73,14 +63,14 @@ TARGETS = Schema(
     "stage 3: galaxies that pass a target variant's cuts, one row a galaxy",
     (
         *HOST,
-        Column("mag_w1", _F32, "AB mag", "WISE W1 magnitude as observed"),
+        Column("mag_w1", F32, "AB mag", "WISE W1 magnitude as observed"),
         *per_band("mag_dered", "AB mag", "magnitude corrected for Galactic extinction"),
-        Column("mag_dered_w1", _F32, "AB mag", "W1 magnitude corrected for Galactic extinction"),
-        Column("shape_r", _F32, "arcsec", "half-light radius of the catalogue's model", nullable=True),
-        Column("psf_source", _STR, "", "where psfsize and psfdepth came from: catalogue or brick_table"),
+        Column("mag_dered_w1", F32, "AB mag", "W1 magnitude corrected for Galactic extinction"),
+        Column("shape_r", F32, "arcsec", "half-light radius of the catalogue's model", nullable=True),
+        Column("psf_source", STR, "", "where psfsize and psfdepth came from: catalogue or brick_table"),
         Column(
             "z_host_source",
-            _STR,
+            STR,
             "",
             "where z_host is from: spectrum, photometric, table, or lrg_colours (a colour relation with scatter)",
         ),
@@ -92,35 +82,35 @@ CATALOGUE = "catalogue"  # control_kind of a row from a catalogue: it has no inj
 NO_SOURCE = "none"  # its source_kind; the floats of its injection are NaN
 
 INJECTION = (
-    Column("experiment_id", _STR, "", "experiment the row belongs to"),
-    Column("task_id", _STR, "", "32 hex digits: digest of everything that defines the stamp", True),
-    _leak("is_control", _I8, "", "1: nothing was added to the coadd; 0: an arc was"),
+    Column("experiment_id", STR, "", "experiment the row belongs to"),
+    Column("task_id", STR, "", "32 hex digits: digest of everything that defines the stamp", True),
+    _leak("is_control", I8, "", "1: nothing was added to the coadd; 0: an arc was"),
     _leak(
-        "control_kind", _STR, "", "none (an injection), paired (host of its partner), unpaired or catalogue"
+        "control_kind", STR, "", "none (an injection), paired (host of its partner), unpaired or catalogue"
     ),
-    _leak("label", _I8, "", "1: the stamp shows a lens, added or real; 0: it does not"),
-    _leak("sample", _STR, "", f"part of the training mixture: {', '.join(SAMPLES)}"),
-    _leak("object_type", _STR, "", "what a catalogue says it is (lens, ring, merger ...); empty elsewhere"),
-    _leak("object_name", _STR, "", "its name in the catalogue; empty elsewhere"),
-    _leak("partner_task_id", _STR, "", "task_id of the paired row; empty where there is none"),
-    _leak("replicate", _I32, "", "number of the repeat of this host"),
-    _leak("config_id", _I32, "", "index of the configuration in its grid; -1 where there is none"),
-    _leak("source_kind", _STR, "", "light of the source: sersic, image, or none (a catalogue row)"),
-    _leak("source_id", _I64, "", "index in the source bank; -1 where it is not from one"),
-    _leak("theta_e_arcsec", _F64, "arcsec", "circularised Einstein radius (of the virtual arc in a control)"),
-    _leak("lens_q", _F64, "", "axis ratio of the deflector"),
-    _leak("lens_phi_rad", _F64, "rad", "major axis of the deflector from +x"),
-    _leak("shear", _F64, "", "external shear strength"),
-    _leak("shear_phi_rad", _F64, "rad", "direction of the external shear from +x"),
-    _leak("src_x_arcsec", _F64, "arcsec", "source centre minus deflector centre, +x"),
-    _leak("src_y_arcsec", _F64, "arcsec", "source centre minus deflector centre, +y"),
-    _leak("src_dmag", _F64, "mag", "unlensed source r minus host r, both outside the Galaxy"),
-    _leak("src_reff_arcsec", _F64, "arcsec", "half-light radius of the source, product-averaged axis"),
-    _leak("src_e", _F64, "", "source ellipticity, q = (1-e)/(1+e)"),
-    _leak("src_phi_rad", _F64, "rad", "major axis of the source from +x"),
-    _leak("src_n", _F64, "", "Sersic index of the source; 0 for an image"),
+    _leak("label", I8, "", "1: the stamp shows a lens, added or real; 0: it does not"),
+    _leak("sample", STR, "", f"part of the training mixture: {', '.join(SAMPLES)}"),
+    _leak("object_type", STR, "", "what a catalogue says it is (lens, ring, merger ...); empty elsewhere"),
+    _leak("object_name", STR, "", "its name in the catalogue; empty elsewhere"),
+    _leak("partner_task_id", STR, "", "task_id of the paired row; empty where there is none"),
+    _leak("replicate", I32, "", "number of the repeat of this host"),
+    _leak("config_id", I32, "", "index of the configuration in its grid; -1 where there is none"),
+    _leak("source_kind", STR, "", "light of the source: sersic, image, or none (a catalogue row)"),
+    _leak("source_id", I64, "", "index in the source bank; -1 where it is not from one"),
+    _leak("theta_e_arcsec", F64, "arcsec", "circularised Einstein radius (of the virtual arc in a control)"),
+    _leak("lens_q", F64, "", "axis ratio of the deflector"),
+    _leak("lens_phi_rad", F64, "rad", "major axis of the deflector from +x"),
+    _leak("shear", F64, "", "external shear strength"),
+    _leak("shear_phi_rad", F64, "rad", "direction of the external shear from +x"),
+    _leak("src_x_arcsec", F64, "arcsec", "source centre minus deflector centre, +x"),
+    _leak("src_y_arcsec", F64, "arcsec", "source centre minus deflector centre, +y"),
+    _leak("src_dmag", F64, "mag", "unlensed source r minus host r, both outside the Galaxy"),
+    _leak("src_reff_arcsec", F64, "arcsec", "half-light radius of the source, product-averaged axis"),
+    _leak("src_e", F64, "", "source ellipticity, q = (1-e)/(1+e)"),
+    _leak("src_phi_rad", F64, "rad", "major axis of the source from +x"),
+    _leak("src_n", F64, "", "Sersic index of the source; 0 for an image"),
     *(
-        _leak(f"src_mag_{b}", _F64, "AB mag", f"unlensed source magnitude outside the Galaxy, {b}")
+        _leak(f"src_mag_{b}", F64, "AB mag", f"unlensed source magnitude outside the Galaxy, {b}")
         for b in BANDS
     ),
 )
@@ -136,22 +126,20 @@ ASSETS = Schema(
     "assets",
     "stage 4b: one row a brick of the coadd cache",
     (
-        Column("brickname", _STR, "", "brick"),
-        Column("status", _STR, "", "cached, missing (not in the survey) or failed"),
+        Column("brickname", STR, "", "brick"),
+        Column("status", STR, "", "cached, missing (not in the survey) or failed"),
         Column(
-            "cause", _STR, "", "kinds of what is wrong, e.g. HTTP 503, stalled, cut off, not FITS, not found"
+            "cause", STR, "", "kinds of what is wrong, e.g. HTTP 503, stalled, cut off, not FITS, not found"
         ),
-        Column("reason", _STR, "", "why it is not cached, or which files the survey does not have"),
-        Column("bands", _STR, "", "bands with an image and an inverse variance, e.g. grz"),
-        Column("files", _I32, "", "number of files cached"),
-        Column("bytes", _I64, "byte", "size of those files"),
+        Column("reason", STR, "", "why it is not cached, or which files the survey does not have"),
+        Column("bands", STR, "", "bands with an image and an inverse variance, e.g. grz"),
+        Column("files", I32, "", "number of files cached"),
+        Column("bytes", I64, "byte", "size of those files"),
         Column(
-            "by_checksum", _I32, "", "files of this try whose sha256 is the survey's; others: by structure"
+            "by_checksum", I32, "", "files of this try whose sha256 is the survey's; others: by structure"
         ),
-        Column("seconds", _F32, "s", "time this try took"),
-        Column(
-            "tried", _F64, "s", "when it ended, Unix time; a later row of a brick replaces an earlier one"
-        ),
+        Column("seconds", F32, "s", "time this try took"),
+        Column("tried", F64, "s", "when it ended, Unix time; a later row of a brick replaces an earlier one"),
     ),
 )
 
@@ -160,32 +148,30 @@ STAMPS = Schema(
     "stage 4c and pack: one row a manifest row, made or failed with its reason",
     (
         *MANIFEST.columns,
-        Column("cutout_ok", _I8, "", "1: the stamp has pixels in every band"),
-        Column("failure_reason", _STR, "", "why there is no stamp; empty where there is"),
+        Column("cutout_ok", I8, "", "1: the stamp has pixels in every band"),
+        Column("failure_reason", STR, "", "why there is no stamp; empty where there is"),
         Column("stamp", pa.binary(), "nmgy/pixel", "pixels, C order (band, y, x)", nullable=True),
-        Column("host_x", _F32, "pixel", "host in the stamp, 0 at the first pixel's centre", nullable=True),
-        Column("host_y", _F32, "pixel", "host in the stamp, 0 at the first pixel's centre", nullable=True),
-        Column("psf_source", _STR, "", "where psfsize came from: map, brick_table, catalogue or kernel"),
+        Column("host_x", F32, "pixel", "host in the stamp, 0 at the first pixel's centre", nullable=True),
+        Column("host_y", F32, "pixel", "host in the stamp, 0 at the first pixel's centre", nullable=True),
+        Column("psf_source", STR, "", "where psfsize came from: map, brick_table, catalogue or kernel"),
         *per_band("fwhm", "arcsec", "half-maximum FWHM of the PSF", nullable=True),
         *per_band("sky_sigma", "nmgy/pixel", "1/sqrt(median inverse variance) of the stamp", nullable=True),
-        Column("bad_fraction", _F32, "", "share of pixels masked or without data in any band", nullable=True),
-        Column(
-            "padded_fraction", _F32, "", "share of pixels beyond the coadds that were read", nullable=True
-        ),
-        Column("maskbits_any", _I32, "", "bitwise or of maskbits over the stamp; -1: no maskbits file"),
-        _leak("metrics_ok", _I8, "", "1: the arc's measurements can be trusted"),
-        _leak("metrics_reason", _STR, "", "why they can not; empty where they can"),
-        _leak("magnification", _F32, "", "lensed over unlensed flux, whole plane, before the PSF", True),
-        _leak("arc_snr", _F32, "", "matched-filter SNR, bands in quadrature, correlation-corrected", True),
+        Column("bad_fraction", F32, "", "share of pixels masked or without data in any band", nullable=True),
+        Column("padded_fraction", F32, "", "share of pixels beyond the coadds that were read", nullable=True),
+        Column("maskbits_any", I32, "", "bitwise or of maskbits over the stamp; -1: no maskbits file"),
+        _leak("metrics_ok", I8, "", "1: the arc's measurements can be trusted"),
+        _leak("metrics_reason", STR, "", "why they can not; empty where they can"),
+        _leak("magnification", F32, "", "lensed over unlensed flux, whole plane, before the PSF", True),
+        _leak("arc_snr", F32, "", "matched-filter SNR, bands in quadrature, correlation-corrected", True),
         *per_band("arc_snr", "", "matched-filter SNR, correlation-corrected", True, True),
-        _leak("arc_snr_max_pixel", _F32, "", "the seed's: largest single-pixel arc/sigma, any band", True),
+        _leak("arc_snr_max_pixel", F32, "", "the seed's: largest single-pixel arc/sigma, any band", True),
         *per_band("arc_flux", "nmgy", "flux of the arc inside the stamp", True, True),
         *per_band("arc_mag", "AB mag", "lensed source over the whole plane, as observed", True, True),
         *per_band("total_mag", "AB mag", "host and lensed source together, as observed", True, True),
-        _leak("arc_core_fraction", _F32, "", "share of the arc's r flux within one FWHM of the host", True),
-        _leak("arc_masked_fraction", _F32, "", "share of the arc's r flux on bad pixels", True),
-        _leak("theta_over_psf", _F32, "", "theta_e_arcsec / psfsize_r, the seed's theta/PSF", True),
-        _leak("theta_over_fwhm", _F32, "", "theta_e_arcsec / half-maximum FWHM in r", True),
+        _leak("arc_core_fraction", F32, "", "share of the arc's r flux within one FWHM of the host", True),
+        _leak("arc_masked_fraction", F32, "", "share of the arc's r flux on bad pixels", True),
+        _leak("theta_over_psf", F32, "", "theta_e_arcsec / psfsize_r, the seed's theta/PSF", True),
+        _leak("theta_over_fwhm", F32, "", "theta_e_arcsec / half-maximum FWHM in r", True),
     ),
 )
 
@@ -193,27 +179,27 @@ FAILURES = Schema(
     "failures",
     "quarantine: one row a brick (or file) that could not be read, with the rows it cost",
     (
-        Column("stage", _STR, "", "stage that met it"),
-        Column("unit", _STR, "", "brick or file"),
-        Column("rows", _I64, "", "rows that failed with it"),
-        Column("error", _STR, "", "name of the exception"),
-        Column("reason", _STR, "", "its message"),
+        Column("stage", STR, "", "stage that met it"),
+        Column("unit", STR, "", "brick or file"),
+        Column("rows", I64, "", "rows that failed with it"),
+        Column("error", STR, "", "name of the exception"),
+        Column("reason", STR, "", "its message"),
     ),
 )
 
 _RATE = (
-    Column("rows", _STR, "", "all (every injection) or clean (metrics_ok only)"),
-    Column("n", _I64, "", "injections in the bin"),
-    Column("n_detectable", _I64, "", "of those, arc_snr at least the stated threshold"),
-    Column("completeness", _F64, "", "n_detectable / n; null in an empty bin", nullable=True),
-    Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty bin", nullable=True),
-    Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty bin", nullable=True),
-    Column("snr_threshold", _F64, "", "the threshold"),
+    Column("rows", STR, "", "all (every injection) or clean (metrics_ok only)"),
+    Column("n", I64, "", "injections in the bin"),
+    Column("n_detectable", I64, "", "of those, arc_snr at least the stated threshold"),
+    Column("completeness", F64, "", "n_detectable / n; null in an empty bin", nullable=True),
+    Column("ci_low", F64, "", "Wilson 95 % lower bound; null in an empty bin", nullable=True),
+    Column("ci_high", F64, "", "Wilson 95 % upper bound; null in an empty bin", nullable=True),
+    Column("snr_threshold", F64, "", "the threshold"),
 )
 _BIN = (
-    Column("axis", _STR, "", "quantity that is binned"),
-    Column("low", _F64, "see axis", "lower edge of the bin"),
-    Column("high", _F64, "see axis", "upper edge of the bin"),
+    Column("axis", STR, "", "quantity that is binned"),
+    Column("low", F64, "see axis", "lower edge of the bin"),
+    Column("high", F64, "see axis", "upper edge of the bin"),
 )
 
 COMPLETENESS = Schema(
@@ -227,9 +213,9 @@ COMPLETENESS_CELLS = Schema(
     "stage 4d: the same per cell of two quantities",
     (
         *_BIN,
-        Column("axis_2", _STR, "", "second quantity that is binned"),
-        Column("low_2", _F64, "see axis_2", "lower edge of its bin"),
-        Column("high_2", _F64, "see axis_2", "upper edge of its bin"),
+        Column("axis_2", STR, "", "second quantity that is binned"),
+        Column("low_2", F64, "see axis_2", "lower edge of its bin"),
+        Column("high_2", F64, "see axis_2", "upper edge of its bin"),
         *_RATE,
     ),
 )
@@ -238,17 +224,17 @@ SHARDS = Schema(
     "shards",
     "index of the packed shards, one row a shard",
     (
-        Column("split", _STR, "", "train, val or test"),
-        Column("shard", _I64, "", "number of the shard in its split, and of its chunk"),
-        Column("file", _STR, "", "its file, below the output of the pack stage"),
-        Column("rows", _I64, "", "stamps"),
-        Column("lenses", _I64, "", "of those, stamps that show a lens"),
-        Column("others", _I64, "", "of those, stamps that do not"),
-        Column("bytes", _I64, "byte", "size of the file"),
-        Column("sha256", _STR, "", "of the file"),
-        Column("bricks", _I64, "", "bricks that its stamps are from"),
-        Column("same_brick_neighbours", _I64, "", "stamps that follow one of the same brick"),
-        Column("same_brick_by_chance", _F64, "", "how many such there would be in a random order"),
+        Column("split", STR, "", "train, val or test"),
+        Column("shard", I64, "", "number of the shard in its split, and of its chunk"),
+        Column("file", STR, "", "its file, below the output of the pack stage"),
+        Column("rows", I64, "", "stamps"),
+        Column("lenses", I64, "", "of those, stamps that show a lens"),
+        Column("others", I64, "", "of those, stamps that do not"),
+        Column("bytes", I64, "byte", "size of the file"),
+        Column("sha256", STR, "", "of the file"),
+        Column("bricks", I64, "", "bricks that its stamps are from"),
+        Column("same_brick_neighbours", I64, "", "stamps that follow one of the same brick"),
+        Column("same_brick_by_chance", F64, "", "how many such there would be in a random order"),
     ),
 )
 

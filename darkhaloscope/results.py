@@ -5,11 +5,7 @@ from __future__ import annotations
 import pyarrow as pa
 
 from darkhaloscope.records import BANDS, HOST, INJECTION, STAMPS, per_band
-from darkhaloscope.schema import Column, Schema
-
-_STR, _I8, _I32, _I64, _F32, _F64 = (
-    pa.string(), pa.int8(), pa.int32(), pa.int64(), pa.float32(), pa.float64(),
-)  # fmt: skip
+from darkhaloscope.schema import F32, F64, I8, I32, I64, STR, Column, Schema
 
 SCORES = Schema(
     "scores",
@@ -22,20 +18,20 @@ SCORES = Schema(
         ),
         Column(
             "logit",
-            _F32,
+            F32,
             "",
             "the network's output, of an ensemble the mean of its calibrated ones; larger is more lens-like",
         ),
         Column(
             "logit_spread",
-            _F32,
+            F32,
             "",
             "standard deviation of the ensemble's calibrated logits; null for one network",
             nullable=True,
         ),
         Column(
             "probability",
-            _F32,
+            F32,
             "",
             "calibrated probability; null where no calibration was given",
             nullable=True,
@@ -47,17 +43,17 @@ HARD_NEGATIVES = Schema(
     "hard_negatives",
     "mined negatives: galaxies without a lens that earlier models scored highest, one row a galaxy",
     (
-        Column("ra_key", _F64, "deg", "right ascension rounded to six decimals"),
-        Column("dec_key", _F64, "deg", "declination rounded to six decimals"),
+        Column("ra_key", F64, "deg", "right ascension rounded to six decimals"),
+        Column("dec_key", F64, "deg", "declination rounded to six decimals"),
         *(
             c
             for c in STAMPS.columns
             if c.name in {"task_id", "host_id", "ra", "dec", "brickname", "region_split", "sample"}
         ),
-        Column("logit", _F32, "", "of the model that ranked it highest"),
-        Column("rank", _I32, "", "its rank among that model's negatives, 0 the highest"),
+        Column("logit", F32, "", "of the model that ranked it highest"),
+        Column("rank", I32, "", "its rank among that model's negatives, 0 the highest"),
         Column("source_models", pa.list_(pa.string()), "", "models that chose it, best rank first"),
-        Column("source_logits", pa.list_(_F32), "", "logit each of them gave"),
+        Column("source_logits", pa.list_(F32), "", "logit each of them gave"),
     ),
 )
 
@@ -70,40 +66,38 @@ CANDIDATES = Schema(
     "candidates",
     "search: one row a target, best score first, refused ones last; pixels with the best-ranked rows only",
     (
-        Column("_healpix_29", _I64, "", "HEALPix cell of the position, order 29, nested: the index of HATS"),
-        Column("name", _STR, "", "designation by position, DHS JHHMMSS.ss+DDMMSS.s; no two rows share one"),
-        Column("object_name", _STR, "", "name in the table of positions; empty where it has none"),
+        Column("_healpix_29", I64, "", "HEALPix cell of the position, order 29, nested: the index of HATS"),
+        Column("name", STR, "", "designation by position, DHS JHHMMSS.ss+DDMMSS.s; no two rows share one"),
+        Column("object_name", STR, "", "name in the table of positions; empty where it has none"),
         *HOST,
         *(
             Column(c.name, c.type, c.unit, c.meaning, c.leaks_label, True)
             for c in STAMPS.columns
             if c.name in _OF_STAMP
         ),
-        Column("bands", _STR, "", "bands in which the stamp has pixels, e.g. grz; empty without a stamp"),
-        Column("merged", _I32, "", "further rows within 1 arcsec that this one stands for"),
-        Column("refused", _STR, "", "why there is no score; empty where there is one"),
+        Column("bands", STR, "", "bands in which the stamp has pixels, e.g. grz; empty without a stamp"),
+        Column("merged", I32, "", "further rows within 1 arcsec that this one stands for"),
+        Column("refused", STR, "", "why there is no score; empty where there is one"),
+        Column("outside", STR, "", "conditions beyond the model's training, scored because forced; or empty"),
+        Column("rank", I32, "", "1 the most lens-like; null where refused", nullable=True),
+        Column("logit", F32, "", "mean over the models; larger is more lens-like", nullable=True),
+        Column("logit_spread", F32, "", "standard deviation over the models; null for one", nullable=True),
+        Column("n_models", I32, "", "models whose logits were averaged"),
+        Column("probability", F64, "", "calibrated, of a lens at `prevalence`; may be null", nullable=True),
+        Column("prevalence", F64, "", "lenses among targets that `probability` assumes", nullable=True),
+        Column("fpr", F64, "", "share of the evaluation's negatives scored at least this", nullable=True),
+        Column("fpr_high", F64, "", "upper bound of the 95 % interval of `fpr`", nullable=True),
         Column(
-            "outside", _STR, "", "conditions beyond the model's training, scored because forced; or empty"
+            "false_per_sqdeg", F64, "deg-2", "expected false positives scored at least this", nullable=True
         ),
-        Column("rank", _I32, "", "1 the most lens-like; null where refused", nullable=True),
-        Column("logit", _F32, "", "mean over the models; larger is more lens-like", nullable=True),
-        Column("logit_spread", _F32, "", "standard deviation over the models; null for one", nullable=True),
-        Column("n_models", _I32, "", "models whose logits were averaged"),
-        Column("probability", _F64, "", "calibrated, of a lens at `prevalence`; may be null", nullable=True),
-        Column("prevalence", _F64, "", "lenses among targets that `probability` assumes", nullable=True),
-        Column("fpr", _F64, "", "share of the evaluation's negatives scored at least this", nullable=True),
-        Column("fpr_high", _F64, "", "upper bound of the 95 % interval of `fpr`", nullable=True),
-        Column(
-            "false_per_sqdeg", _F64, "deg-2", "expected false positives scored at least this", nullable=True
-        ),
-        Column("false_per_sqdeg_high", _F64, "deg-2", "the same with `fpr_high`", nullable=True),
-        Column("known_name", _STR, "", "known lens or candidate within 5 arcsec; empty where there is none"),
-        Column("known_type", _STR, "", "its type, e.g. galaxy, cluster, quasar"),
-        Column("known_grading", _STR, "", "how sure its authors are: confident, probable, ..."),
-        Column("known_reference", _STR, "", "where it was published"),
-        Column("known_arcsec", _F32, "arcsec", "how far it is", nullable=True),
-        Column("release", _STR, "", "survey release, e.g. dr10-south"),
-        Column("viewer_url", _STR, "", "page of the survey's sky viewer"),
+        Column("false_per_sqdeg_high", F64, "deg-2", "the same with `fpr_high`", nullable=True),
+        Column("known_name", STR, "", "known lens or candidate within 5 arcsec; empty where there is none"),
+        Column("known_type", STR, "", "its type, e.g. galaxy, cluster, quasar"),
+        Column("known_grading", STR, "", "how sure its authors are: confident, probable, ..."),
+        Column("known_reference", STR, "", "where it was published"),
+        Column("known_arcsec", F32, "arcsec", "how far it is", nullable=True),
+        Column("release", STR, "", "survey release, e.g. dr10-south"),
+        Column("viewer_url", STR, "", "page of the survey's sky viewer"),
     ),
 )
 
@@ -111,26 +105,26 @@ ANCHORS = Schema(
     "anchors",
     "known lenses and contaminants, one row each: where they were looked for, why refused, how they scored",
     (
-        Column("anchor_set", _STR, "", "set of the anchor; contaminants are one"),
+        Column("anchor_set", STR, "", "set of the anchor; contaminants are one"),
         *(c for c in INJECTION if c.name in {"label", "object_type", "object_name"}),
-        Column("reference", _STR, "", "who published it"),
+        Column("reference", STR, "", "who published it"),
         *(c for c in HOST if c.name in {"ra", "dec", "brickname", "type", "region_split"}),
         Column(
-            "gate", _STR, "", "gate that refused it: table, name, footprint, catalogue, pixels or centroid"
+            "gate", STR, "", "gate that refused it: table, name, footprint, catalogue, pixels or centroid"
         ),
-        Column("refused", _STR, "", "why; empty where it was scored"),
-        Column("pixels", _STR, "", "where its pixels are from: coadd or cutout_service; empty where refused"),
-        Column("match_arcsec", _F32, "arcsec", "distance to the catalogue's galaxy", nullable=True),
-        Column("passes_target_cuts", _I8, "", "1: stage 3 would select that galaxy; 0: not; -1: no galaxy"),
+        Column("refused", STR, "", "why; empty where it was scored"),
+        Column("pixels", STR, "", "where its pixels are from: coadd or cutout_service; empty where refused"),
+        Column("match_arcsec", F32, "arcsec", "distance to the catalogue's galaxy", nullable=True),
+        Column("passes_target_cuts", I8, "", "1: stage 3 would select that galaxy; 0: not; -1: no galaxy"),
         *per_band("mag", "AB mag", "magnitude of the galaxy as observed", nullable=True),
-        Column("psfsize_r", _F32, "arcsec", "survey PSF size", nullable=True),
-        Column("fwhm_r", _F32, "arcsec", "half-maximum FWHM", nullable=True),
-        Column("psfdepth_r", _F32, "AB mag", "5-sigma point-source depth", nullable=True),
-        Column("theta_e_arcsec", _F64, "arcsec", "published Einstein radius", True, True),
-        Column("src_mag_r", _F64, "AB mag", "published unlensed magnitude of the source", True, True),
-        Column("expected_arc_snr", _F64, "", "of a ring of the source's light, in r", True, True),
-        Column("visibility", _STR, "", "expected visibility of the arc", True),
-        Column("logit", _F32, "", "the network's output", nullable=True),
+        Column("psfsize_r", F32, "arcsec", "survey PSF size", nullable=True),
+        Column("fwhm_r", F32, "arcsec", "half-maximum FWHM", nullable=True),
+        Column("psfdepth_r", F32, "AB mag", "5-sigma point-source depth", nullable=True),
+        Column("theta_e_arcsec", F64, "arcsec", "published Einstein radius", True, True),
+        Column("src_mag_r", F64, "AB mag", "published unlensed magnitude of the source", True, True),
+        Column("expected_arc_snr", F64, "", "of a ring of the source's light, in r", True, True),
+        Column("visibility", STR, "", "expected visibility of the arc", True),
+        Column("logit", F32, "", "the network's output", nullable=True),
     ),
 )
 
@@ -139,7 +133,7 @@ SELECTION = Schema(
     "selection function: share of injections over the whole source plane that a finder finds, per cell and threshold",
     (
         *(
-            Column(f"{axis}_{end}", _F64, unit, f"{edge} edge of the cell in {axis}")
+            Column(f"{axis}_{end}", F64, unit, f"{edge} edge of the cell in {axis}")
             for axis, unit in (
                 ("theta_e_arcsec", "arcsec"),
                 ("src_mag_r", "AB mag"),
@@ -149,13 +143,13 @@ SELECTION = Schema(
             )
             for end, edge in (("low", "lower"), ("high", "upper"))
         ),
-        Column("fpr", _STR, "", "false-positive rate of the threshold, by name"),
-        Column("threshold", _F64, "", "logit from which an injection counts as found"),
-        Column("n", _I64, "", "injections in the cell"),
-        Column("n_found", _I64, "", "of those, found"),
-        Column("completeness", _F64, "", "n_found / n; null in an empty cell", nullable=True),
-        Column("ci_low", _F64, "", "Wilson 95 % lower bound; null in an empty cell", nullable=True),
-        Column("ci_high", _F64, "", "Wilson 95 % upper bound; null in an empty cell", nullable=True),
+        Column("fpr", STR, "", "false-positive rate of the threshold, by name"),
+        Column("threshold", F64, "", "logit from which an injection counts as found"),
+        Column("n", I64, "", "injections in the cell"),
+        Column("n_found", I64, "", "of those, found"),
+        Column("completeness", F64, "", "n_found / n; null in an empty cell", nullable=True),
+        Column("ci_low", F64, "", "Wilson 95 % lower bound; null in an empty cell", nullable=True),
+        Column("ci_high", F64, "", "Wilson 95 % upper bound; null in an empty cell", nullable=True),
     ),
 )
 

@@ -17,6 +17,10 @@ class SchemaError(ValueError):
     """A table does not have the columns its schema says; the message names each of them."""
 
 
+STR, I8, I32, I64 = pa.string(), pa.int8(), pa.int32(), pa.int64()
+F32, F64 = pa.float32(), pa.float64()
+
+
 @dataclass(frozen=True)
 class Column:
     """One column: Arrow type, unit, one line of meaning, and whether it knows the injection."""
