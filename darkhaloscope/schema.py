@@ -1,6 +1,6 @@
 """What a table is: named columns with Arrow type, unit and meaning, and the one builder of batches.
 
-The tables themselves stand in `darkhaloscope.records`.
+The tables themselves stand in `darkhaloscope.records` and `darkhaloscope.results`.
 """
 
 from __future__ import annotations

@@ -73,12 +73,21 @@ def write(folder: str, name: str, section: Section) -> str:
 
 
 def read_all(folder: str) -> dict[str, dict[str, Any]]:
-    """Return the sections in a folder, by name; files of another format are not sections."""
+    """Return the sections in a folder, by name; files of another format are not sections.
+
+    Raises:
+        ValueError: a file is not JSON; it is named.
+    """
     fs, path = filesystem(folder)
     found = {}
     for file in sorted(fs.glob(f"{path}/*.json")):
         name = file.rsplit("/", 1)[-1]
-        content = json.loads(read_bytes(join(folder, name)))
+        try:
+            content = json.loads(read_bytes(join(folder, name)))
+        except ValueError as error:
+            raise ValueError(
+                f"{join(folder, name)}: not JSON ({error}); make it again or remove it"
+            ) from error
         if isinstance(content, dict) and content.get("format") == FORMAT:
             found[name.removesuffix(".json")] = content
     return found

@@ -68,7 +68,7 @@ def sprites_of(items: list[Item]) -> Iterator[bytes]:
         return pictures.jpeg(pictures.sprite(stamps, centres[block], items[0].catalogue.bands))
 
     starts, ahead = range(0, len(items), PER_SPRITE), 4 * cores
-    # Threads of a linear-algebra library inside ours would wait for each other: it took three times the CPU time.
+    # Threads of a linear-algebra library inside ours would wait for each other: it took twice the CPU time.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as pool:
         for i in range(0, len(starts), ahead):
             yield from pool.map(draw, starts[i : i + ahead])

@@ -26,3 +26,9 @@ def test_a_figure_that_is_not_a_number_is_refused(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write(str(tmp_path), "x", Section("x", "", {}, figures={"auc": math.nan}))
     assert read_all(str(tmp_path)) == {}
+
+
+def test_a_damaged_file_is_named(tmp_path):
+    (tmp_path / "gates.json").write_text("{")
+    with pytest.raises(ValueError, match=r"gates\.json: not JSON"):
+        read_all(str(tmp_path))
