@@ -298,7 +298,7 @@ def main(argv: list[str] | None = None) -> int:
         SchemaError,
         StorageError,
         WorkspaceError,
-        json.JSONDecodeError,
+        ValueError,
     ) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
