@@ -72,8 +72,8 @@ def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
     """Return the gain per band, (band,) electrons per nmgy, of a brick; NaN where it cannot be fitted.
 
     Read from 36 sections at fixed places, so that it does not depend on which rows are made. The depth
-    differs between sections: the variances of each are shifted so that its sky, taken from every fourth pixel, has
-    the brick's median.
+    differs between sections: the variances of each are shifted so that its median, taken from every fourth pixel,
+    is the brick's: most pixels are sky.
 
     Args:
         brick: an open brick.
@@ -85,13 +85,13 @@ def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
         planes = [
             (s.image[band], s.invvar[band], unmasked & (s.invvar[band] > 0)) for s, unmasked in sections
         ]
-        planes = [p for p in planes if np.count_nonzero(p[2][::2, ::2]) > SECTION // 4]
-        if not planes:
+        levels = [_sky_variance(invvar, good) for _, invvar, good in planes]
+        usable = [(p, level) for p, level in zip(planes, levels, strict=True) if np.isfinite(level)]
+        if not usable:
             gains.append(np.nan)
             continue
-        levels = [_sky_variance(*(p[::2, ::2] for p in plane)) for plane in planes]
-        sky = median(np.array(levels))
-        parts = [_bright(*plane, sky, sky - level) for plane, level in zip(planes, levels, strict=True)]
+        sky = median(np.array([level for _, level in usable]))
+        parts = [_bright(*plane, sky, sky - level) for plane, level in usable]
         image, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
         gains.append(fit_gain(image, variance, sky))
     return np.array(gains)
@@ -106,11 +106,10 @@ def _readable(brick: Sections) -> Iterator[Cutout]:
                 continue  # a broken tile costs its own rows, not the brick's gain
 
 
-def _sky_variance(image: np.ndarray, invvar: np.ndarray, good: np.ndarray) -> float:
-    """Return the variance, nmgy^2, of a section's good pixels without light."""
-    image, variance = image[good], 1.0 / invvar[good]
-    faint = np.abs(image) < 2 * np.sqrt(median(variance))
-    return median(variance[faint] if faint.any() else variance)
+def _sky_variance(invvar: np.ndarray, good: np.ndarray) -> float:
+    """Return the median variance, nmgy^2, of a section's good pixels, or NaN where there are too few."""
+    values = invvar[::2, ::2][good[::2, ::2]]
+    return 1.0 / median(values) if len(values) > SECTION // 4 else float("nan")
 
 
 def _bright(

@@ -42,7 +42,7 @@ class Plane:
         try:
             self._fits = _fitsio().FITS(path)
             self._hdu = self._image_hdu()
-            self.header = self._hdu.read_header()
+            self.header = {card["name"]: card["value"] for card in self._hdu.read_header_list()}
             self.height, self.width = self._hdu.get_dims()
             self._tiles = Tiles.of(path, self.header, self._hdu.get_offsets()["data_start"], self._by_fitsio)
         except OSError as error:
@@ -107,13 +107,13 @@ class Plane:
 
     def section(self, x0: int, y0: int, size: int) -> np.ndarray:
         """Return (size, size) values, 0 beyond the plane."""
+        if 0 <= x0 <= self.width - size and 0 <= y0 <= self.height - size:
+            return self._read(x0, x0 + size, y0, y0 + size)
         xa, xb = (min(max(v, 0), self.width) for v in (x0, x0 + size))
         ya, yb = (min(max(v, 0), self.height) for v in (y0, y0 + size))
         if xa == xb or ya == yb:
             return np.zeros((size, size), np.float32)
         data = self._read(xa, xb, ya, yb)
-        if data.shape == (size, size):
-            return data
         padded = np.zeros((size, size), data.dtype)
         padded[ya - y0 : yb - y0, xa - x0 : xb - x0] = data
         return padded

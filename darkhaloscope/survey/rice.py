@@ -71,8 +71,33 @@ def _peek(code: np.ndarray, bit: int) -> np.uint64:
 
 
 @_njit
+def _long_code(code: np.ndarray, bit: int, split: int, end: int) -> tuple[np.int64, np.int64]:
+    """Return the value of a code of any length and the first bit after it; -1 where it ends too early."""
+    word = _peek(code, bit)
+    if split == SPLIT_NONE:  # not compressible: differences as they are
+        return np.int64(word >> np.uint64(32)), np.int64(bit + 32)
+    zeros: Any = 0
+    while word >> np.uint64(64 - PEEK) == 0:
+        zeros, bit = zeros + PEEK, bit + PEEK
+        if bit >= end:
+            return np.int64(0), np.int64(-1)
+        word = _peek(code, bit)
+    lead = np.int64(_leading_zeros(word))
+    value, bit = np.int64(zeros + lead) << split, bit + lead + 1
+    if split:
+        if bit >= end:
+            return np.int64(0), np.int64(-1)
+        value, bit = value | np.int64(_peek(code, bit) >> np.uint64(64 - split)), bit + split
+    return value & 0xFFFFFFFF, np.int64(bit)
+
+
+@_njit
 def _rice(code: np.ndarray, n: int, out: np.ndarray) -> bool:
-    """Decode the first n pixels, int32, of a tile; return False where the code ends too early."""
+    """Decode the first n pixels, int32, of a tile; return False where the code ends too early.
+
+    A code is zeros, a one, and `split` bits. What has been read is shifted out of a word that is filled up when it has
+    less than a pixel's code: so a pixel waits for a count of zeros and two shifts, and not for memory.
+    """
     end = 8 * (code.size - BEYOND)
     value: Any = 0
     bit: Any = 32
@@ -87,30 +112,25 @@ def _rice(code: np.ndarray, n: int, out: np.ndarray) -> bool:
         if split < 0:  # all equal to the last
             out[pixel:stop] = last
             pixel = stop
+        word, left = np.uint64(0), np.int64(0)  # the code from `bit` on, and how much of it is there
         while pixel < stop:
-            if bit >= end:
-                return False
-            word = _peek(code, bit)
-            if split == SPLIT_NONE:  # not compressible: differences as they are
-                value, bit = np.int64(word >> np.uint64(32)), bit + 32
+            length = np.int64(_leading_zeros(word)) + 1 + split
+            if length > left:
+                if bit >= end:
+                    return False
+                word, left = _peek(code, bit), np.int64(PEEK)
+                length = np.int64(_leading_zeros(word)) + 1 + split
+            if length > left or split == SPLIT_NONE:
+                value, bit = _long_code(code, bit, split, end)
+                if bit < 0:
+                    return False
+                left = np.int64(0)
             else:
-                zeros = np.int64(0)
-                while word >> np.uint64(64 - PEEK) == 0:
-                    zeros, bit = zeros + PEEK, bit + PEEK
-                    if bit >= end:
-                        return False
-                    word = _peek(code, bit)
-                lead = np.int64(_leading_zeros(word))
-                value, bit = (zeros + lead) << split, bit + lead + 1
-                if split:
-                    if lead + 1 + split > PEEK:
-                        if bit >= end:
-                            return False
-                        word = _peek(code, bit)
-                    else:
-                        word <<= np.uint64(lead + 1)
-                    value, bit = value | np.int64(word >> np.uint64(64 - split)), bit + split
-            value &= 0xFFFFFFFF
+                zeros = length - 1 - split
+                word <<= np.uint64(zeros + 1)
+                value = zeros << split | np.int64(word >> np.uint64(1) >> np.uint64(63 - split))
+                word <<= np.uint64(split)
+                left, bit = left - length, bit + length
             last = np.int64(np.int32(last + (~(value >> 1) if value & 1 else value >> 1)))
             out[pixel] = last
             pixel += 1
@@ -118,28 +138,12 @@ def _rice(code: np.ndarray, n: int, out: np.ndarray) -> bool:
 
 
 @_njit
-def tile_window(
-    code: np.ndarray, room: np.ndarray, width: int, window: tuple[int, int, int, int],
+def _pixels(
+    room: np.ndarray, width: int, window: tuple[int, int, int, int],
     scale: float, zero: float, dither: int, seed: int, out: np.ndarray,
 ) -> bool:  # fmt: skip
-    """Decode a window of a tile into `out`.
-
-    Args:
-        code: (n,) uint8, the tile's compressed bytes and `BEYOND` more.
-        room: int32 scratch of at least the tile's pixels.
-        width: of the tile, pixels.
-        window: x0, x1, y0, y1 in the tile, half open.
-        scale, zero: ZSCALE and ZZERO of the tile.
-        dither: 0 none, 1 subtractive, 2 subtractive with exact zeros.
-        seed: number of the tile's first random number, 0-based.
-        out: (y1 - y0, x1 - x0) float32.
-
-    Returns:
-        False where the code is broken or a pixel has no value: the caller reads such a tile otherwise.
-    """
+    """Turn a window of a tile's integers into `out`, float32; return False where a pixel has no value."""
     xa, xb, ya, yb = window
-    if not _rice(code, yb * width, room):
-        return False
     iseed = seed % N_RANDOM
     start = np.int64(RANDOM[iseed] * 500)
     run = N_RANDOM - start  # pixels until the random numbers start again, elsewhere
@@ -163,4 +167,43 @@ def tile_window(
             else:
                 shift = np.float64(value) - np.float64(RANDOM[start + at - first]) + 0.5
                 out[y - ya, x - xa] = np.float32(shift * scale + zero)
+    return True
+
+
+@_njit
+def tiles_window(
+    code: np.ndarray, room: np.ndarray, places: np.ndarray, start: int, quantum: np.ndarray,
+    side: tuple[int, int], window: tuple[int, int, int, int], dither: int, seed: int, out: np.ndarray,
+) -> bool:  # fmt: skip
+    """Decode a window of tiles that lie side by side into `out`; a tile without code is passed over.
+
+    Args:
+        code: (n,) uint8, the tiles' compressed bytes and `BEYOND` more.
+        room: int32 scratch of at least a tile's pixels.
+        places: (tile, 2) int64, first byte in the file and number of bytes of each tile; none: passed over.
+        start: first byte of `code` in the file.
+        quantum: (tile, 2) float64, ZSCALE and ZZERO of each tile.
+        side: pixels of a tile's width, and from the first tile to the plane's edge: the last may be narrower.
+        window: x0, x1, y0, y1 in the first tile's pixels, half open.
+        dither: 0 none, 1 subtractive, 2 subtractive with exact zeros.
+        seed: number of the first tile's first random number, 0-based; the next tile's is one more.
+        out: (y1 - y0, x1 - x0) float32.
+
+    Returns:
+        False where the code is broken or a pixel has no value: the caller reads such tiles otherwise.
+    """
+    xa, xb, ya, yb = window
+    for tile in range(len(places)):
+        x = tile * side[0]
+        width = min(side[0], side[1] - x)
+        first, length = places[tile, 0] - start, places[tile, 1]
+        if not length:
+            continue
+        if not _rice(code[first : first + length + BEYOND], yb * width, room):
+            return False
+        left, right = max(xa, x), min(xb, x + width)
+        part = out[:, left - xa : right - xa]
+        inside = (left - x, right - x, ya, yb)
+        if not _pixels(room, width, inside, quantum[tile, 0], quantum[tile, 1], dither, seed + tile, part):
+            return False
     return True

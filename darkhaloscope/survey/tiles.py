@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from darkhaloscope.survey.rice import BEYOND, tile_window
+from darkhaloscope.survey.rice import BEYOND, tiles_window
 
 DITHERS = {"NO_DITHER": 0, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
 FORMATS = {"D": ">f8", "E": ">f4", "J": ">i4"}
@@ -54,13 +54,15 @@ class Tiles:
         if "GZIP_COMPRESSED_DATA" in (table.dtype.names or ()):  # holds the tiles that could not be quantised
             lossless |= code[:, 0] == 0
             code = np.where(lossless[:, None], table["GZIP_COMPRESSED_DATA"], code)
-        self._lossless, self._lengths = lossless.tolist(), code[:, 0].tolist()
-        self._offsets = (code[:, 1] + data_start + heap).tolist()
+        self._offsets, self._lengths = (code[:, 1] + data_start + heap).tolist(), code[:, 0].tolist()
         self._read, self._seen = read, dict[tuple[bytes, int], np.ndarray]()
         self._integers = kind == "HCOMPRESS_1"
         self._dtype = np.int32 if self._integers else np.float32
-        if not (self._integers or lossless.all()):
-            self._scale, self._zero = table["ZSCALE"].tolist(), table["ZZERO"].tolist()
+        self._unquantised = (lossless | self._integers).tolist()
+        self._quantum: np.ndarray | None = None
+        if not all(self._unquantised):
+            self._quantum = np.stack([table["ZSCALE"], table["ZZERO"]], axis=1).astype(np.float64)
+            self._rice = np.stack([self._offsets, np.where(lossless, 0, self._lengths)], axis=1)
             self._room = np.empty(self.tile_width * self.tile_height, np.int32)
         # A row of tiles' worth of pixels, uncompressed: more than what two neighbours can have.
         self._code = memoryview(bytearray(4 * self.width * self.tile_height + BEYOND))
@@ -82,59 +84,69 @@ class Tiles:
     def window(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray | None:
         """Return pixels [ya, yb) x [xa, xb), or None where `fitsio` must look at a tile."""
         out = np.empty((yb - ya, xb - xa), self._dtype)
-        columns = range(xa // self.tile_width, (xb - 1) // self.tile_width + 1)
+        left, right = xa // self.tile_width, (xb - 1) // self.tile_width
+        x = left * self.tile_width
         for row in range(ya // self.tile_height, (yb - 1) // self.tile_height + 1):
-            start = self._fetch(row * self._columns + columns[0], row * self._columns + columns[-1])
-            if start is None:
-                return None
             y = row * self.tile_height
             low, high = max(ya, y), min(yb, y + self.tile_height)
-            for column in columns:
-                x = column * self.tile_width
-                left, right = max(xa, x), min(xb, x + self.tile_width)
-                part = out[low - ya : high - ya, left - xa : right - xa]
-                if not self._decode(row, column, start, (left - x, right - x, low - y, high - y), part):
-                    return None
+            window, part = (xa - x, xb - x, low - y, high - y), out[low - ya : high - ya]
+            if not self._decode(row * self._columns + left, row * self._columns + right, window, part):
+                return None
         return out
+
+    def _decode(self, first: int, last: int, window: tuple[int, int, int, int], out: np.ndarray) -> bool:
+        """Decode a window x0, x1, y0, y1 of tiles side by side; return False where it cannot be done here."""
+        start = self._fetch(first, last)
+        if start is None:
+            return False
+        beyond = self.width - first % self._columns * self.tile_width  # pixels up to the plane's edge
+        if self._quantum is not None:
+            tiles, side = slice(first, last + 1), (self.tile_width, beyond)
+            where = (self._rice[tiles], start, self._quantum[tiles], side, window)
+            if not tiles_window(self._bytes, self._room, *where, self._dither, first + self._seed, out):
+                return False
+        if True in self._unquantised[first : last + 1]:
+            return all(
+                self._copy(tile, start, (tile - first) * self.tile_width, window, out)
+                for tile in range(first, last + 1)
+                if self._unquantised[tile]
+            )
+        return True
 
     def _fetch(self, first: int, last: int) -> int | None:
         """Read the code of tiles that lie one behind the other, at once; return its place, None where there is none."""
-        start = self._offsets[first]
-        length = self._offsets[last] + self._lengths[last] - start
-        in_order = self._offsets[first : last + 1] == sorted(self._offsets[first : last + 1])
-        if (
-            not (in_order and 0 < length <= len(self._code) - BEYOND)
-            or min(self._lengths[first : last + 1]) <= 0
-        ):
+        offsets, lengths = self._offsets[first : last + 1], self._lengths[first : last + 1]
+        start = offsets[0]
+        length = offsets[-1] + lengths[-1] - start
+        if not 0 < length <= len(self._code) - BEYOND or offsets != sorted(offsets) or min(lengths) <= 0:
             return None
         return start if os.preadv(self._file, [self._code[:length]], start) == length else None
 
-    def _decode(
-        self, row: int, column: int, start: int, window: tuple[int, int, int, int], out: np.ndarray
+    def _copy(
+        self, tile: int, start: int, x: int, window: tuple[int, int, int, int], out: np.ndarray
     ) -> bool:
-        """Decode a window x0, x1, y0, y1 of a tile of what was read; return False where it cannot be done here."""
-        tile, width = (
-            row * self._columns + column,
-            min(self.tile_width, self.width - column * self.tile_width),
-        )
-        first, (xa, xb, ya, yb) = self._offsets[tile] - start, window
-        last = first + self._lengths[tile]
-        if self._integers:
-            out[:] = self._integer_tile(row, column, self._code[first:last].tobytes())[ya:yb, xa:xb]
-            return True
-        if not self._lossless[tile]:
-            where = (self._scale[tile], self._zero[tile], self._dither, tile + self._seed)
-            return tile_window(self._bytes[first : last + BEYOND], self._room, width, window, *where, out)
-        try:
-            plain = zlib.decompressobj(GZIP).decompress(self._code[first:last], 4 * width * yb)
-        except zlib.error:
+        """Copy a window's part of a tile that is not quantised; the window counts from x pixels before the tile."""
+        xa, xb, ya, yb = window
+        code = self._code[self._offsets[tile] - start :][: self._lengths[tile]]
+        plain = self._integer_tile(tile, code.tobytes()) if self._integers else self._unzipped(tile, code, yb)
+        if plain is None:
             return False
-        if len(plain) < 4 * width * yb:
-            return False
-        out[:] = np.frombuffer(plain, ">f4").reshape(yb, width)[ya:, xa:xb]
+        left, right = max(xa - x, 0), min(xb - x, plain.shape[1])
+        out[:, left + x - xa : right + x - xa] = plain[ya:yb, left:right]
         return True
 
-    def _integer_tile(self, row: int, column: int, code: bytes) -> np.ndarray:
+    def _unzipped(self, tile: int, code: memoryview, n_rows: int) -> np.ndarray | None:
+        width = min(self.tile_width, self.width - tile % self._columns * self.tile_width)
+        try:
+            plain = zlib.decompressobj(GZIP).decompress(code, 4 * width * n_rows)
+        except zlib.error:
+            return None
+        if len(plain) < 4 * width * n_rows:
+            return None
+        return np.frombuffer(plain, ">f4").reshape(n_rows, width)
+
+    def _integer_tile(self, tile: int, code: bytes) -> np.ndarray:
+        row, column = divmod(tile, self._columns)
         x, y = column * self.tile_width, row * self.tile_height
         right, high = min(x + self.tile_width, self.width), min(y + self.tile_height, self.height)
         key = (code, right - x)
