@@ -59,7 +59,7 @@ STEPS = {  # of a task, by the function that does it
     "read": (making, "ground_at"),
     "psf": (making, "psf_at"),
     "render": (making, "render_rows"),
-    "noise and measure": (making, "_stamp"),
+    "noise and measure": (making, "stamp_row"),
     "columns": (making, "_batch"),
     "manifest": (tasking, "read_manifest_rows"),
     "all": (tasking, "write_part"),

@@ -6,7 +6,7 @@ made with it, in whatever order. A row that cannot be made comes back with `cuto
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,34 +15,19 @@ import pyarrow as pa
 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import render_rows, source_flux
-from darkhaloscope.injection.cutouts import Brick, Ground, PsfAt, ground_at, psf_at, psf_of_catalogue
-from darkhaloscope.injection.measure import (
-    REFERENCE,
-    ArcMeasurement,
-    core_fraction,
-    measure_arc,
-    median,
-    why_not_trusted,
-)
-from darkhaloscope.injection.noise import brick_gain, photon_noise, stamp_gain, with_photon_noise
+from darkhaloscope.injection.cutouts import Brick, ground_at, psf_at, psf_of_catalogue
+from darkhaloscope.injection.noise import brick_gain
 from darkhaloscope.injection.psfs import load_kernels
-from darkhaloscope.records import BANDS, MANIFEST, NO_SOURCE, PIXEL_SCALE_ARCSEC, STAMPS, stamp_metadata
+from darkhaloscope.injection.stamp_row import PixelTooLarge, Row, Site, failed_row, stamp_row
+from darkhaloscope.records import BANDS, MANIFEST, STAMPS, stamp_metadata
 from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.sources.bank import Bank
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.maskbits import bits_value
-from darkhaloscope.survey.photometry import flux as flux_of
-from darkhaloscope.survey.photometry import magnitude
 
-NO_INJECTION = "no injection: a catalogue row"
 ROWS_AT_A_TIME = 128  # rendered together: 6 MB of arcs
 
 Columns = dict[str, np.ndarray]
-Row = dict[str, Any]
-
-
-class PixelTooLarge(ValueError):
-    """A pixel beyond the range of the type that stamps are written in."""
 
 
 @dataclass(frozen=True)
@@ -52,14 +37,6 @@ class _Means:
     kernels: np.ndarray | None
     gains: np.ndarray | None
     bank: Bank | None
-
-
-@dataclass(frozen=True)
-class _Site:
-    """A row's coadd and PSF."""
-
-    ground: Ground
-    psf: PsfAt
 
 
 def make_stamps(
@@ -114,7 +91,7 @@ def failed_stamps(
     kernels = load_kernels(experiment) if kernels is None else kernels
     psfs = [psf_of_catalogue(size, experiment, kernels) for size in _catalogue_psfsize(columns)]
     theta = columns["theta_e_arcsec"]
-    made = [_failed(reason, psf, float(t)) for psf, t in zip(psfs, theta, strict=True)]
+    made = [failed_row(reason, psf, float(t)) for psf, t in zip(psfs, theta, strict=True)]
     return _batch(columns, made, experiment)
 
 
@@ -146,158 +123,60 @@ def _catalogue_psfsize(columns: Columns) -> np.ndarray:
 
 def _make(brick: Brick, columns: Columns, experiment: Experiment, means: _Means) -> list[Row]:
     """Return the new columns of each row."""
-    x, y = brick.sky_to_pixel(columns["ra"], columns["dec"])
-    catalogue = _catalogue_psfsize(columns)
-    sites: list[_Site | str] = []
-    for i in range(len(catalogue)):
-        try:
-            ground = ground_at(brick, float(x[i]), float(y[i]), experiment)
-            psf = psf_at(brick, float(x[i]), float(y[i]), catalogue[i], experiment, means.kernels)
-            sites.append(_Site(ground, psf))
-        except (ValueError, BrickUnreadable) as error:
-            sites.append(str(error))
-    here = np.array([i for i, s in enumerate(sites) if isinstance(s, _Site)], np.int64)
-    found = [s for s in sites if isinstance(s, _Site)]
-    chosen = {n: v[here] for n, v in columns.items()} | _site_columns(found)
-    rendered = render_rows(chosen, experiment, means.kernels, means.bank) if len(here) else None
-    flux = source_flux(chosen)
-    made: list[Row] = []
-    for i, site in enumerate(sites):
-        theta = float(columns["theta_e_arcsec"][i])
-        if isinstance(site, str):
-            made.append(_failed(site, psf_of_catalogue(catalogue[i], experiment, means.kernels), theta))
-            continue
-        k = int(np.searchsorted(here, i))
-        assert rendered is not None
-        if not rendered.ok[k]:
-            made.append(_failed(rendered.reason[k], site.psf, theta))
-            continue
-        row = {n: v[k] for n, v in chosen.items()}
-        magnification = float(rendered.magnification[k])
-        try:
-            stamp = _stamp(row, site, rendered.image[k], magnification, flux[k], experiment, means.gains)
-        except PixelTooLarge as error:
-            stamp = _failed(str(error), site.psf, theta)
-        made.append(stamp)
+    sites = _sites(brick, columns, experiment, means)
+    made = [
+        failed_row(site, psf_of_catalogue(size, experiment, means.kernels), float(theta))
+        if isinstance(site, str)
+        else {}
+        for site, size, theta in zip(
+            sites, _catalogue_psfsize(columns), columns["theta_e_arcsec"], strict=True
+        )
+    ]
+    found = {i: site for i, site in enumerate(sites) if isinstance(site, Site)}
+    if found:
+        chosen = {n: v[list(found)] for n, v in columns.items()} | _site_columns(list(found.values()))
+        rows = _with_arcs(chosen, list(found.values()), experiment, means)
+        for i, row in zip(found, rows, strict=True):
+            made[i] = row
     return made
 
 
-def _site_columns(sites: list[_Site]) -> Columns:
+def _sites(brick: Brick, columns: Columns, experiment: Experiment, means: _Means) -> list[Site | str]:
+    """Return the coadd and PSF of each row, or why it has none."""
+    x, y = brick.sky_to_pixel(columns["ra"], columns["dec"])
+    sites: list[Site | str] = []
+    for at_x, at_y, size in zip(x.tolist(), y.tolist(), _catalogue_psfsize(columns), strict=True):
+        try:
+            ground = ground_at(brick, at_x, at_y, experiment)
+            sites.append(Site(ground, psf_at(brick, at_x, at_y, size, experiment, means.kernels)))
+        except (ValueError, BrickUnreadable) as error:
+            sites.append(str(error))
+    return sites
+
+
+def _with_arcs(columns: Columns, sites: list[Site], experiment: Experiment, means: _Means) -> list[Row]:
+    """Render the arcs of rows that have a site, and return the rows' new columns."""
+    rendered, flux = render_rows(columns, experiment, means.kernels, means.bank), source_flux(columns)
+    made = []
+    for k, site in enumerate(sites):
+        row, reason = {n: v[k] for n, v in columns.items()}, rendered.reason[k]
+        arc = rendered.image[k], float(rendered.magnification[k]), flux[k]
+        if rendered.ok[k]:
+            try:
+                made.append(stamp_row(row, site, *arc, experiment, means.gains))
+                continue
+            except PixelTooLarge as error:
+                reason = str(error)
+        made.append(failed_row(reason, site.psf, float(row["theta_e_arcsec"])))
+    return made
+
+
+def _site_columns(sites: list[Site]) -> Columns:
     fwhm = np.array([s.psf.fwhm for s in sites], np.float32).reshape(-1, len(BANDS))
     return {
         "host_x": np.array([s.ground.host_x for s in sites], np.float32),
         "host_y": np.array([s.ground.host_y for s in sites], np.float32),
         **{f"fwhm_{b}": fwhm[:, i] for i, b in enumerate(BANDS)},
-    }
-
-
-def _stamp(
-    row: Mapping[str, Any], site: _Site, arc: np.ndarray, magnification: float, flux: np.ndarray,
-    experiment: Experiment, gains: np.ndarray | None,
-) -> Row:  # fmt: skip
-    """Return the new columns of one row that can be made."""
-    cutout, config = site.ground.cutout, experiment.stamps
-    image, invvar = cutout.image, cutout.invvar.astype(np.float64)
-    light = np.where(site.ground.blank, 0.0, arc)
-    added = not row["is_control"]
-    if config.poisson_noise:
-        assert gains is not None
-        gain = stamp_gain(gains, invvar)
-        light = light + photon_noise(light, gain, invvar, row["task_id"]) if added else light
-        invvar = with_photon_noise(invvar, arc, gain)
-    if added:
-        # where there is no light the pixel keeps its very bits (adding 0 would turn -0 into 0)
-        image = np.where(light == 0, image, image + light.astype(np.float32))
-    made = {
-        **_common(site.psf, float(row["theta_e_arcsec"])),
-        **_ground_columns(site.ground),
-        "cutout_ok": 1,
-        "failure_reason": "",
-        "stamp": _cell(image, config.dtype),
-    }
-    if row["source_kind"] == NO_SOURCE:
-        return made | {"metrics_ok": 0, "metrics_reason": NO_INJECTION}
-    host = float(site.ground.host_x), float(site.ground.host_y)
-    core = float(site.psf.fwhm[REFERENCE]) / PIXEL_SCALE_ARCSEC
-    measured = measure_arc(arc, invvar, site.ground.metrics_bad, config.noise_correlation)
-    reason = why_not_trusted(measured, magnification, flux)
-    return made | {
-        **_measured_columns(measured),
-        **_magnitude_columns(row, magnification * flux),
-        "arc_core_fraction": core_fraction(arc, host, core),
-        "metrics_ok": int(not reason),
-        "metrics_reason": reason,
-        "magnification": magnification,
-    }
-
-
-def _cell(image: np.ndarray, dtype: str) -> bytes:
-    """Return a stamp's pixels as they are written.
-
-    float16 keeps 11 bits, 1/2000 of a pixel's own value; below 6e-5 nmgy, 1/40 of the sky's noise at DR10's
-    depth, its steps are 6e-8.
-    """
-    brightest = np.abs(image).max()
-    if not brightest <= np.finfo(dtype).max:
-        raise PixelTooLarge(f"a pixel of {brightest:g} nmgy does not fit stamps.dtype {dtype}")
-    return np.ascontiguousarray(image, np.dtype(dtype).newbyteorder("<")).tobytes()
-
-
-def _failed(reason: str, psf: PsfAt, theta_e: float) -> Row:
-    """Return the new columns of a row without a stamp; what is not here becomes null."""
-    return {
-        **_common(psf, theta_e),
-        "cutout_ok": 0,
-        "failure_reason": reason,
-        "maskbits_any": -1,
-        "metrics_ok": 0,
-        "metrics_reason": "no stamp",
-    }
-
-
-def _common(psf: PsfAt, theta_e: float) -> Row:
-    return {
-        "psf_source": psf.source,
-        **{f"psfsize_{b}": v for b, v in zip(BANDS, psf.psfsize.tolist(), strict=True)},
-        **{f"fwhm_{b}": v for b, v in zip(BANDS, psf.fwhm.tolist(), strict=True)},
-        "theta_over_psf": _ratio(theta_e, float(psf.psfsize[REFERENCE])),
-        "theta_over_fwhm": _ratio(theta_e, float(psf.fwhm[REFERENCE])),
-    }
-
-
-def _ratio(theta_e: float, width: float) -> float:
-    return theta_e / width if width > 0 else float("nan")
-
-
-def _ground_columns(ground: Ground) -> Row:
-    cutout = ground.cutout
-    sigma = [1.0 / np.sqrt(median(plane[plane > 0])) for plane in cutout.invvar]
-    return {
-        "host_x": float(ground.host_x),
-        "host_y": float(ground.host_y),
-        **{f"sky_sigma_{b}": float(s) for b, s in zip(BANDS, sigma, strict=True)},
-        "bad_fraction": float(ground.bad.mean()),
-        "padded_fraction": cutout.padded / ground.bad.size,
-        "maskbits_any": int(np.bitwise_or.reduce(cutout.maskbits, axis=None)) if cutout.has_maskbits else -1,
-    }
-
-
-def _measured_columns(measured: ArcMeasurement) -> Row:
-    return {
-        "arc_snr": measured.snr_total,
-        "arc_snr_max_pixel": measured.snr_max_pixel,
-        "arc_masked_fraction": measured.masked_fraction,
-        **{f"arc_snr_{b}": v for b, v in zip(BANDS, measured.snr.tolist(), strict=True)},
-        **{f"arc_flux_{b}": v for b, v in zip(BANDS, measured.flux.tolist(), strict=True)},
-    }
-
-
-def _magnitude_columns(row: Mapping[str, Any], lensed: np.ndarray) -> Row:
-    """Return magnitudes of the lensed source, (band,) nmgy as observed, alone and with its host."""
-    host = flux_of(np.array([row[f"mag_{b}"] for b in BANDS], np.float64))
-    return {
-        **{f"arc_mag_{b}": float(m) for b, m in zip(BANDS, magnitude(lensed), strict=True)},
-        **{f"total_mag_{b}": float(m) for b, m in zip(BANDS, magnitude(host + lensed), strict=True)},
     }
 
 
