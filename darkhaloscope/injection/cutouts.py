@@ -141,10 +141,11 @@ def _refuse_useless(cutout: Cutout, bad: np.ndarray) -> None:
     if cutout.nonfinite:
         raise ValueError(f"{cutout.nonfinite} pixel values are NaN or infinite")
     for plane, invvar, band in zip(cutout.image, cutout.invvar, BANDS, strict=True):
-        seen = plane[invvar > 0]
-        if not seen.size:
+        seen = invvar > 0
+        if not seen.any():
             raise ValueError(f"band {band} has no data: invvar is 0 everywhere in the stamp")
-        if seen.size > 1 and seen.min() == seen.max():
-            raise ValueError(f"band {band} is constant, {seen[0]:g} in every pixel with data")
+        first = plane.flat[seen.argmax()]
+        if np.count_nonzero(seen) > 1 and not (seen & (plane != first)).any():
+            raise ValueError(f"band {band} is constant, {first:g} in every pixel with data")
     if bad.all():
         raise ValueError("every pixel is masked or without data in some band")

@@ -138,7 +138,7 @@ def _ground_columns(ground: Ground) -> Row:
         "host_x": float(ground.host_x),
         "host_y": float(ground.host_y),
         **{f"sky_sigma_{b}": float(s) for b, s in zip(BANDS, sigma, strict=True)},
-        "bad_fraction": float(ground.bad.mean()),
+        "bad_fraction": np.count_nonzero(ground.bad) / ground.bad.size,
         "padded_fraction": cutout.padded / ground.bad.size,
         "maskbits_any": int(np.bitwise_or.reduce(cutout.maskbits, axis=None)) if cutout.has_maskbits else -1,
     }

@@ -191,15 +191,17 @@ class BrickReader:
         Raises:
             BrickUnreadable: a plane's compressed data cannot be read.
         """
-        image = np.stack([self._section("image", b, x0, y0, size) for b in self.bands])
-        invvar = np.stack([self._section("invvar", b, x0, y0, size) for b in self.bands])
+        image, invvar = np.empty((2, len(self.bands), size, size), np.float32)
+        for i, band in enumerate(self.bands):
+            image[i] = self._section("image", band, x0, y0, size)
+            invvar[i] = self._section("invvar", band, x0, y0, size)
         bad = ~(np.isfinite(image) & np.isfinite(invvar))
         invvar = np.where(bad | (invvar < 0), np.float32(0), invvar)
         maskbits = np.zeros((size, size), np.int32)
         if self.has_maskbits:
             maskbits = self._section("maskbits", "", x0, y0, size).astype(np.int32)
         inside = _overlap(x0, size, self.wcs.width) * _overlap(y0, size, self.wcs.height)
-        return Cutout(image, invvar, maskbits, self.has_maskbits, size * size - inside, int(bad.sum()))
+        return Cutout(image, invvar, maskbits, self.has_maskbits, size * size - inside, np.count_nonzero(bad))
 
     def _section(self, kind: str, band: str, x0: int, y0: int, size: int) -> np.ndarray:
         return self._planes[plane_label(kind, band)].section(x0, y0, size)
