@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from tqdm import tqdm
 
 from darkhaloscope.dataset import MANIFEST_NAME, DatasetError, Part, chunk_name, committed_chunks
 from darkhaloscope.injection.hosts import SPLITS
+from darkhaloscope.provenance import sha256_of
 from darkhaloscope.stage import RECORD_NAME
 from darkhaloscope.storage import StorageError, filesystem, join, read_bytes
 
@@ -47,7 +47,7 @@ def fetch(source: str, destination: Path) -> dict[str, int]:
     _refuse_full_disk(destination, sum(part.bytes for *_, part in wanted))
     for split, _, part in tqdm(wanted, "fetch shards", unit="file"):
         target = destination / f"split={split}" / part.key
-        if target.exists() and _sha256(target) == part.sha256:
+        if target.exists() and sha256_of(target) == part.sha256:
             counts["there"] += 1
             continue
         _copy(join(source, f"split={split}", part.key), target, part)
@@ -69,7 +69,7 @@ def _copy(url: str, target: Path, part: Part) -> None:
     fs, path = filesystem(url)
     with fs.open(path, "rb") as stream, temporary.open("wb") as sink:
         shutil.copyfileobj(stream, sink, _BLOCK)
-    found = _sha256(temporary)
+    found = sha256_of(temporary)
     if found != part.sha256:
         temporary.unlink()
         raise FetchError(
@@ -77,11 +77,6 @@ def _copy(url: str, target: Path, part: Part) -> None:
             "the shards to the source again, or make them again"
         )
     temporary.replace(target)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _refuse_full_disk(destination: Path, size: int) -> None:

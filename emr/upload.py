@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
+from darkhaloscope.provenance import sha256_of
 from darkhaloscope.storage import filesystem, join
 from emr.aws import SubmitError, call
 from emr.requests import Uploaded
@@ -54,7 +54,7 @@ def read_package(folder: Path, release: str) -> Package:
         raise SubmitError(
             f"{path}: built on {manifest['machine']}; the nodes are x86_64; build it on such a machine"
         )
-    changed = [s for s, sha in manifest["scripts"].items() if _sha256(REPOSITORY / s) != sha]
+    changed = [s for s, sha in manifest["scripts"].items() if sha256_of(REPOSITORY / s) != sha]
     if changed:
         raise SubmitError(f"{path}: older than {changed}: build it anew (make emr-package)")
     return Package(folder, manifest)
@@ -74,7 +74,7 @@ def plan_uploads(
     manifest = package.manifest
     archive = _upload(package.folder / manifest["archive"], code, manifest["archive_sha256"])
     entry, prepare = (_upload(REPOSITORY / s, code, manifest["scripts"][s]) for s in (script, PREPARE_NODE))
-    config = _upload(experiment, code, _sha256(experiment))
+    config = _upload(experiment, code, sha256_of(experiment))
     uploads = [archive, entry, prepare, config]
     return uploads, Uploaded(archive.url, entry.url, prepare.url), config.url
 
@@ -90,7 +90,7 @@ def send(s3: Any, uploads: list[Upload], kms_key: str = "") -> list[Upload]:
         bucket, _, key = filesystem(upload.url)[1].partition("/")
         what = f"upload of {upload.path.name} to {upload.url}"
         if not call(what, lambda b=bucket, k=key, u=upload: _is_there(s3, b, k, u)):
-            if _sha256(upload.path) != upload.sha256:
+            if sha256_of(upload.path) != upload.sha256:
                 raise SubmitError(
                     f"{upload.path}: not the file whose checksum the manifest has; build it anew"
                 )
@@ -132,8 +132,3 @@ def _is_there(s3: Any, bucket: str, key: str, upload: Upload) -> bool:
 
 def _upload(path: Path, code: str, sha: str) -> Upload:
     return Upload(path, join(code, sha[:16], path.name), sha)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 from survey_testing import BRICK
 
+from darkhaloscope.provenance import sha256_of
 from darkhaloscope.records import ASSETS
 from darkhaloscope.schema import to_batch
-from darkhaloscope.survey.checksums import checksums_path, parse_checksums, sha256_of
+from darkhaloscope.survey.checksums import checksums_path, parse_checksums
 from darkhaloscope.survey.coadds import BrickReader, file_path
 from darkhaloscope.survey.fetch import fetch_brick
 

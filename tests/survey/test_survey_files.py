@@ -1,13 +1,12 @@
 import errno
 
-import fitsio
 import numpy as np
 import pytest
 from survey_testing import BRICK, write_plane
 
 from darkhaloscope.storage import StorageError
 from darkhaloscope.survey.errors import FitsBroken, TransferFailed
-from darkhaloscope.survey.files import check_fits, copy_to_local, local_copy, read_fits_columns
+from darkhaloscope.survey.files import check_fits, copy_to_local, local_copy
 
 IMAGE = f"legacysurvey-{BRICK}-image-r.fits.fz"
 PATH = f"/coadd/059/{BRICK}/{IMAGE}"
@@ -113,19 +112,3 @@ def test_a_local_file_is_used_in_place_and_a_remote_one_deleted_after(web, plane
         assert path.startswith(str(tmp_path)) and path.endswith(IMAGE)
         assert check_fits(path) > 0
     assert [p.name for p in tmp_path.iterdir()] == ["sky"]
-
-
-def test_columns_come_in_lower_case_native_order_and_without_trailing_blanks(tmp_path):
-    rows = np.array([(b"PSF ", 1.5, True), (b"REX", -2.0, False), (b"SER ", 7.0, True)],
-                    dtype=[("Type", "S4"), ("FLUX_r", ">f4"), ("BRICK_PRIMARY", "?")])  # fmt: skip
-    path = str(tmp_path / "t.fits")
-    fitsio.write(path, rows)
-    columns = read_fits_columns(path, ["flux_r", "type", "nonesuch", "brick_primary"])
-    assert columns["type"].tolist() == ["PSF", "REX", "SER"]
-    assert columns["flux_r"].dtype == np.dtype("=f4") and columns["flux_r"].tolist() == [1.5, -2, 7]
-    assert columns["brick_primary"].tolist() == [True, False, True] and len(columns) == 3
-
-
-def test_a_file_without_a_table_says_so(plane):
-    with pytest.raises(FitsBroken, match="no binary table"):
-        read_fits_columns(str(plane), ["ra"])

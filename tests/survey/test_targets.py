@@ -9,9 +9,10 @@ from darkhaloscope.schema import to_batch
 from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey import bricks, photometry
 from darkhaloscope.survey.bricks import BrickTable
-from darkhaloscope.survey.catalogue import host_id, read_catalogue, read_chunks, text
+from darkhaloscope.survey.catalogue import host_id, read_catalogue, read_chunks
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.extinction import COEFFICIENTS
+from darkhaloscope.survey.fits_rows import text
 from darkhaloscope.survey.targets import VARIANTS, good_bricks, select_targets
 
 SPLITS = Splits()
