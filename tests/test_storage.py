@@ -1,4 +1,5 @@
 import hashlib
+import os
 
 import pytest
 
@@ -51,6 +52,14 @@ def test_an_output_appears_whole_and_its_hash_is_that_of_the_file(tmp_path):
         sink.write(b"two")
     assert (tmp_path / "f").read_bytes() == b"onetwo"
     assert (sink.size, sink.sha.hexdigest()) == (6, hashlib.sha256(b"onetwo").hexdigest())
+
+
+def test_all_of_an_output_is_on_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda number: synced.append(os.fstat(number).st_size))
+    with atomic_output(str(tmp_path / "f")) as sink:
+        sink.write(b"a few bytes, which Python would hold back")
+    assert synced == [sink.size]
 
 
 def test_a_place_that_cannot_be_written_says_which_and_what_to_do():
