@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -85,23 +86,21 @@ def send(s3: Any, uploads: list[Upload], kms_key: str = "") -> list[Upload]:
     Raises:
         SubmitError: a bucket that is missing or refuses, or a file that is not the one the manifest names.
     """
-    sent = []
-    for upload in uploads:
-        bucket, _, key = filesystem(upload.url)[1].partition("/")
-        what = f"upload of {upload.path.name} to {upload.url}"
-        if not call(what, lambda b=bucket, k=key, u=upload: _is_there(s3, b, k, u)):
-            if sha256_of(upload.path) != upload.sha256:
-                raise SubmitError(
-                    f"{upload.path}: not the file whose checksum the manifest has; build it anew"
-                )
-            encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
-            extra = {"Metadata": {"sha256": upload.sha256}, **encryption}
-            call(
-                what,
-                lambda b=bucket, k=key, u=upload, e=extra: s3.upload_file(str(u.path), b, k, ExtraArgs=e),
-            )
-            sent.append(upload)
-    return sent
+    return [upload for upload in uploads if call(f"upload of {upload.path.name} to {upload.url}",
+                                                 partial(_send_one, s3, upload, kms_key))]  # fmt: skip
+
+
+def _send_one(s3: Any, upload: Upload, kms_key: str) -> bool:
+    """Upload a file unless it is there; return whether it was sent."""
+    bucket, _, key = filesystem(upload.url)[1].partition("/")
+    if _is_there(s3, bucket, key, upload.sha256):
+        return False
+    if sha256_of(upload.path) != upload.sha256:
+        raise SubmitError(f"{upload.path}: not the file whose checksum the manifest has; build it anew")
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    extra = {"Metadata": {"sha256": upload.sha256}, **encryption}
+    s3.upload_file(str(upload.path), bucket, key, ExtraArgs=extra)
+    return True
 
 
 def check_bucket(s3: Any, url: str, region: str) -> str:
@@ -113,21 +112,19 @@ def check_bucket(s3: Any, url: str, region: str) -> str:
     bucket = filesystem(url)[1].partition("/")[0]
     head = call(f"bucket {bucket} of {url}", lambda: s3.head_bucket(Bucket=bucket))
     found = head.get("BucketRegion", region)
-    return (
-        ""
-        if found == region
-        else f"bucket {bucket} is in {found}, the cluster in {region}: transfers cost money"
-    )
+    if found == region:
+        return ""
+    return f"bucket {bucket} is in {found}, the cluster in {region}: transfers cost money"
 
 
-def _is_there(s3: Any, bucket: str, key: str, upload: Upload) -> bool:
+def _is_there(s3: Any, bucket: str, key: str, sha256: str) -> bool:
     try:
         head = s3.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
             return False
         raise
-    return head.get("Metadata", {}).get("sha256") == upload.sha256
+    return head.get("Metadata", {}).get("sha256") == sha256
 
 
 def _upload(path: Path, code: str, sha: str) -> Upload:

@@ -1,7 +1,6 @@
 """Submitting to a local AWS: exact requests, arguments that arrive, nothing made twice, failures that speak."""
 
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -35,17 +34,6 @@ def command(package, site, s3_bucket):
 def no_waiting(monkeypatch):
     """No test waits for a clock."""
     monkeypatch.setattr(submit, "sleep", lambda s: None)
-
-
-@pytest.fixture(autouse=True)
-def stage_parser(monkeypatch):
-    """The stage's parser in this process, which saves starting another; one test uses the real way."""
-
-    def check(script, arguments):
-        module = importlib.import_module(f"spark_jobs.{script.removesuffix('.py')}")
-        module.parser().parse_args(arguments)
-
-    monkeypatch.setattr(submit, "check_stage_arguments", check)
 
 
 @pytest.fixture
