@@ -1,8 +1,6 @@
 """The painted folder is a DR10 release in small: layout, headers, masks, determinism."""
 
 import hashlib
-import subprocess
-import sys
 from dataclasses import replace
 
 import fitsio
@@ -29,7 +27,7 @@ from darkhaloscope.survey.splits import cell_split, sky_cell
 from darkhaloscope.survey.targets import good_bricks, select_targets
 from darkhaloscope.survey.wcs import TanWcs
 from local_spark.compare_sky import compare
-from local_spark.mini_sky import BRICK_TABLE, STATE, paint_sky
+from local_spark.mini_sky import BRICK_TABLE, STATE, main, paint_sky, parser
 
 PLAIN, NEXT, STAR, EDGE, NO_G = (plan.name for plan in PLAN[:5])
 
@@ -282,14 +280,16 @@ def test_draws_have_their_own_generators():
     assert a.random() != b.random()
 
 
-def test_command_line_paints_and_teaches(tmp_path):
-    command = [sys.executable, "-m", "local_spark.mini_sky"]
-    out = subprocess.run([*command, "--help"], capture_output=True, text=True, check=True).stdout
-    assert "survey-bricks-dr10-south.fits.gz" in out and "--lrg-boost" in out
+def test_command_line_paints_and_teaches(tmp_path, capsys):
+    assert "survey-bricks-dr10-south.fits.gz" in parser().format_help()
     args = ["--out", str(tmp_path / "sky"), "--size", "small", "--bricks", "1"]
-    out = subprocess.run([*command, *args], capture_output=True, text=True, check=True).stdout
+    assert main(args) == 0
+    out = capsys.readouterr().out
     assert PLAIN in out and "painted in" in out
     assert (tmp_path / "sky" / file_path(PLAIN, "maskbits")).exists()
+    (tmp_path / "mine").write_text("not a sky")
+    assert main(["--out", str(tmp_path)]) == 1
+    assert "give an empty or new folder with --out" in capsys.readouterr().err
 
 
 def masked_sky_correlation(images, invvars, steps=3):

@@ -53,8 +53,10 @@ def _robust(residual: np.ndarray) -> float:
 
 def main() -> None:
     """Write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lenses", type=Path, nargs="+", required=True)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lenses", type=Path, nargs="+", required=True, help="tab-separated tables")
     rows = lrg_colours(parser.parse_args().lenses)
     with Path(__file__).with_name("lrg_colours.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
