@@ -61,7 +61,6 @@ def test_a_broken_file_of_the_cache_is_fetched_again(web, sky, tmp_path):
     [
         ("cut", "", "cut off"),
         ("reset", "", "cut off"),
-        ("stall", "", "stalled"),
         ("short", "file is truncated", "truncated at the source"),
         ("html", "not a FITS file", "not FITS"),
         (429, "429", "HTTP 429"),
