@@ -214,8 +214,9 @@ class StageRun:
     def _clear(self) -> None:
         fs, path = filesystem(self.root)
         for entry in fs.ls(path, detail=False):
-            if not entry.endswith(OWNER_NAME):
-                fs.rm(entry, recursive=True)
+            name = entry.rsplit("/", 1)[-1]
+            if name != OWNER_NAME:
+                remove(join(self.root, name), recursive=True)
 
 
 def input_hash(root: str) -> str:

@@ -14,7 +14,7 @@ EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DEFAULT_EXPERIMENT = "smoke"
 DEFAULT_ROOT = "smoke-out"
 STAMP_SECTIONS = (
-    "seed", "variant", "experiment_id", "survey", "targets", "splits", "injection", "psf", "stamps",
+    "seed", "variant", "experiment_id", "survey", "targets", "splits", "injection", "prior", "psf", "stamps",
     "completeness", "pack",
 )  # fmt: skip
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import shutil
@@ -90,7 +91,7 @@ def first_parts(root: str, limit: int | None) -> list[Part]:
         raise DatasetError(f"{root}: nothing is committed there; run the stage that writes it first")
     if limit is None:
         return parts
-    before = [sum(p.rows for p in parts[:i]) for i in range(len(parts))]
+    before = itertools.accumulate((p.rows for p in parts[:-1]), initial=0)
     return [p for p, rows in zip(parts, before, strict=True) if rows < limit]
 
 

@@ -83,7 +83,8 @@ def generator(config: SkyConfig, *key: str) -> np.random.Generator:
 
 def brick_wcs(name: str, pixels: int) -> TanWcs:
     """Return a brick's WCS: the survey's, cut down around the centre for small bricks."""
-    return TanWcs.of_brick(*(float(v[0]) for v in brick_centre(*parse_names([name]))), pixels)
+    (ra,), (dec,) = brick_centre(*parse_names([name]))
+    return TanWcs.of_brick(float(ra), float(dec), pixels)
 
 
 def bricks_touched(wcs: TanWcs, margin: int) -> list[str]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from darkhaloscope.sources.bank import REQUIRED, SPLITS, YOUNG, Bank, BankError, make_index
+from darkhaloscope.records import SPLITS
+from darkhaloscope.sources.bank import REQUIRED, YOUNG, Bank, BankError, make_index
 from darkhaloscope.sources.synthetic import synthetic_bank
 from darkhaloscope.storage import filesystem, is_local
 

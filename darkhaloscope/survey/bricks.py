@@ -192,8 +192,8 @@ def read_brick_table(url: str, scratch: str | None = None) -> BrickTable:
     wanted += [f"{k}_{b}" for k in ("nexp", "psfsize", "psfdepth", "galdepth") for b in "griz"]
     with local_copy(url, scratch) as path:
         try:
-            with open_rows(path) as table:
-                columns = table.read(wanted, 0, table.rows)
+            with open_rows(path) as rows:
+                columns = rows.read(wanted, 0, rows.rows)
         except FitsBroken as error:
             raise CatalogueError(f"{url}: brick table {error}; fetch it again") from error
     if missing := [n for n in wanted[:3] if n not in columns]:

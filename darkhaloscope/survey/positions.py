@@ -251,7 +251,8 @@ def mark_duplicates(positions: Positions) -> Positions:
     """
     good = np.flatnonzero(positions.fault == "")
     fault = positions.fault.copy()
-    group = groups(*(positions.columns[axis][good] for axis in ("ra", "dec")), DUPLICATE_ARCSEC)
+    ra, dec = (positions.columns[axis][good] for axis in ("ra", "dec"))
+    group = groups(ra, dec, DUPLICATE_ARCSEC)
     for number in np.flatnonzero(np.bincount(group) > 1):
         rows = good[group == number]
         if len(set(positions.columns["label"][rows].tolist())) > 1:

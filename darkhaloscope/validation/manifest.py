@@ -18,9 +18,8 @@ from matplotlib.axes import Axes
 from darkhaloscope.charts import BLUE, GREY, ORANGE, draw
 from darkhaloscope.dataset import committed_chunks, committed_files, open_part
 from darkhaloscope.injection.balance import AXES, BINS, MEASURES, Tally, add_tallies
-from darkhaloscope.injection.hosts import SPLITS
 from darkhaloscope.page import Chart, Page, Section, Table
-from darkhaloscope.records import INJECTION
+from darkhaloscope.records import INJECTION, SPLITS
 from darkhaloscope.stage import read_record
 
 ROWS = 65_536
