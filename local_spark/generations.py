@@ -24,6 +24,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from darkhaloscope.config import positive
 from darkhaloscope.experiment import Experiment, load
 from darkhaloscope.page import Page, Section, Table, render_page
 from darkhaloscope.stage import code_version, place
@@ -204,8 +205,8 @@ def parser() -> argparse.ArgumentParser:
         "local_spark.generations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--out", default="generations-out", help="folder to fill (default: %(default)s)")
-    p.add_argument("--rows", type=int, default=1200, help="stamps of a split (default: %(default)s)")
-    p.add_argument("--epochs", type=int, default=5, help="epochs at most (default: %(default)s)")
+    p.add_argument("--rows", type=positive, default=1200, help="stamps of a split (default: %(default)s)")
+    p.add_argument("--epochs", type=positive, default=5, help="epochs at most (default: %(default)s)")
     p.add_argument(
         "--only", nargs="+", choices=GENERATIONS, default=GENERATIONS, help="some of them (default: all)"
     )

@@ -1,4 +1,4 @@
-"""What disks and servers do to a run, and that it ends as if nothing had happened.
+"""What servers and clocks do to a run, and that it ends as if nothing had happened.
 
 After each fault nothing half-written is seen; a repetition has every row once, the same bytes, and leaves no orphan.
 """
@@ -13,108 +13,16 @@ from pathlib import Path
 
 import boto3
 import numpy as np
-import pyarrow as pa
 import pytest
+from fault_cases import wait_until, write
 from faulty_server import FaultyServer
-from full_disk import small_disk
 
 from darkhaloscope import dataset as ds
 from darkhaloscope import servers, stage, storage
-from darkhaloscope.experiment import from_dict
-from darkhaloscope.stage import OutputRefused, Owner, StageRun
+from darkhaloscope.stage import OutputRefused, Owner
 from darkhaloscope.storage import StorageError, create_exclusive, filesystem, join, read_bytes, replace_file
 
-SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.binary())])
-EXPERIMENT = from_dict({"name": "x", "variant": "v", "experiment_id": "e"}, "test")
 FAULTS = ("slow_down", "internal", "reset", "cut")
-
-
-def rows(n: int) -> list[pa.RecordBatch]:
-    noise = np.random.default_rng(0).bytes(1000 * n)
-    cells = [noise[i * 1000 : (i + 1) * 1000] for i in range(n)]
-    return [pa.record_batch({"a": np.arange(n), "b": cells}, schema=SCHEMA)]
-
-
-def write(root: str, n: int = 300, chunk: int = 0) -> ds.Part:
-    return ds.write_part(root, chunk, 0, rows(n), SCHEMA)
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
-
-
-# ---- a full disk ----
-
-
-@pytest.fixture
-def disk(tmp_path):
-    with small_disk(tmp_path / "disk") as mounted:
-        yield mounted
-
-
-def test_a_disk_that_fills_while_a_part_is_written_leaves_nothing_and_a_repetition_has_the_same_bytes(
-    disk, tmp_path
-):
-    expected = write(str(tmp_path / "undisturbed"))
-    disk.fill(64 << 10)
-    before = files(disk.folder)
-    with pytest.raises(StorageError, match=r"part-00000.*No space left.*free space or give another place"):
-        write(str(disk.folder))
-    assert files(disk.folder) == before == ["ballast"]
-    disk.free()
-    part = write(str(disk.folder))
-    ds.commit_chunk(str(disk.folder), 0, [part])
-    assert (part.sha256, part.rows) == (expected.sha256, 300)
-    assert ds.gc(str(disk.folder)) == []
-
-
-def test_a_disk_that_is_full_when_a_manifest_is_written_commits_nothing(disk):
-    root = str(disk.folder)
-    part = write(root)
-    disk.fill(0)
-    with pytest.raises(StorageError, match=r"_manifest.json.*No space left.*free space"):
-        ds.commit_chunk(root, 0, [part])
-    assert ds.committed_chunks(root) == {} and files(disk.folder) == ["ballast", part.key]
-    disk.free()
-    ds.commit_chunk(root, 0, [part])
-    assert ds.read_table(root).num_rows == 300 and ds.gc(root) == []
-
-
-def test_a_disk_that_is_full_when_a_run_starts_or_ends_says_so_and_holds_nobody_up(disk):
-    root = str(disk.folder)
-    disk.fill(0)
-    with pytest.raises(StorageError, match=r"_owner.json.*No space left"):
-        Owner(root).acquire(take_over=False)
-    assert files(disk.folder) == ["ballast"]
-    disk.free()
-    with StageRun(root, "4c", EXPERIMENT, ("psf",), {}) as run:
-        disk.fill(0)
-        with pytest.raises(StorageError, match=r"_stage_config.json.*No space left"):
-            run.finish(rows=1)
-        disk.free()
-        run.finish(rows=1)
-    assert files(disk.folder) == ["_stage_config.json"]
-
-
-def test_a_heartbeat_that_finds_the_disk_full_is_tried_again(disk, capfd):
-    root = str(disk.folder)
-    alive = Owner(root, expiry_s=60, heartbeat_s=0.02)
-    alive.acquire(take_over=False)
-    disk.fill(0)
-    wait_until(lambda: "heartbeat missed" in capfd.readouterr().err)
-    disk.free()
-    written = (disk.folder / "_owner.json").stat().st_mtime_ns
-    wait_until(lambda: (disk.folder / "_owner.json").stat().st_mtime_ns > written)
-    alive.check()
-    alive.release()
-    assert files(disk.folder) == []
-
-
-def wait_until(true, seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not come to pass"
-        time.sleep(0.01)
 
 
 # ---- a server that answers badly ----
