@@ -22,6 +22,10 @@ class StorageError(OSError):
     """A place that cannot be read or written; the message says why and what to do."""
 
 
+class UnusableURL(StorageError, ValueError):
+    """A URL that names no place: an unknown scheme, or S3 without a bucket."""
+
+
 def ask(what: str, action: Callable[[], T]) -> T:
     """Do something on a server, again and after a longer wait each time while it fails; `storage.retrying` says more.
 

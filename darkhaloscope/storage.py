@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import fsspec
 
 from darkhaloscope import servers
-from darkhaloscope.servers import StorageError
+from darkhaloscope.servers import StorageError, UnusableURL
 
 _SCHEMES = {
     "": "file",
@@ -52,12 +52,12 @@ def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
     import.
 
     Raises:
-        ValueError: an unknown scheme, or an S3 URL without a bucket.
+        UnusableURL: an unknown scheme, or an S3 URL without a bucket.
     """
     text = str(url)
     scheme = urlsplit(text).scheme if "://" in text else ""
     if scheme not in _SCHEMES:
-        raise ValueError(
+        raise UnusableURL(
             f"{text!r}: unknown scheme {scheme!r}; expected a path or one of {sorted(_SCHEMES)[1:]}"
         )
     protocol = _SCHEMES[scheme]
@@ -66,7 +66,7 @@ def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
     if protocol == "s3":
         path = text.split("://", 1)[1].strip("/")
         if not path:
-            raise ValueError(f"{text!r}: an S3 URL needs a bucket, s3://bucket/prefix")
+            raise UnusableURL(f"{text!r}: an S3 URL needs a bucket, s3://bucket/prefix")
         return _s3(), path
     return fsspec.filesystem(protocol), text.rstrip("/")
 

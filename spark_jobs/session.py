@@ -23,6 +23,7 @@ from darkhaloscope.schema import Schema, SchemaError, check_schema, refuse_unkno
 from darkhaloscope.search.area import AreaError
 from darkhaloscope.search.model import ModelError
 from darkhaloscope.search.reference import ReferenceRefused
+from darkhaloscope.sources.bank import BankError
 from darkhaloscope.stage import OutputRefused
 from darkhaloscope.storage import StorageError, join
 from darkhaloscope.survey.errors import CatalogueError
@@ -199,6 +200,7 @@ EXPECTED_ERRORS = (
     SchemaError,
     StorageError,
     NoJava,
+    BankError,
     CatalogueError,
     AreaError,
     ModelError,
