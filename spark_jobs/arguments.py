@@ -7,16 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from darkhaloscope.config import ConfigError, positive
-from darkhaloscope.experiment import Experiment, load, parse_bands
+from darkhaloscope.experiment import STAMPS_DECIDED_BY, Experiment, load, parse_bands
 from darkhaloscope.storage import is_local
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DEFAULT_EXPERIMENT = "smoke"
 DEFAULT_ROOT = "smoke-out"
-STAMP_SECTIONS = (
-    "seed", "variant", "experiment_id", "survey", "targets", "splits", "injection", "prior", "psf", "stamps",
-    "completeness", "pack",
-)  # fmt: skip
+STAMP_SECTIONS = ("variant", "experiment_id", *STAMPS_DECIDED_BY, "pack")
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
