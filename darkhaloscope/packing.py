@@ -119,15 +119,16 @@ def layout_of(schema: pa.Schema, where: str) -> Layout:
     return layout
 
 
-def pixels_of(rows: pa.Table, where: str = "stamps") -> np.ndarray:
+def pixels_of(rows: pa.Table | pa.RecordBatch, where: str = "stamps") -> np.ndarray:
     """Return the stamps of rows, (n, band, y, x), as the table's metadata lays them out; a view where it can be.
 
     Raises:
         SchemaError: no layout in the metadata, a row without a stamp, or a stamp of another length.
     """
     layout = layout_of(rows.schema, where)
-    cells = pa.chunked_array(rows.column("stamp")).combine_chunks()
-    return pixel_rows(cells, layout.cell_bytes).view(layout.pixel).reshape(-1, *layout.shape)
+    column = rows.column("stamp")
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pixel_rows(column, layout.cell_bytes).view(layout.pixel).reshape(-1, *layout.shape)
 
 
 def taking_part(rows: pa.Table | pa.RecordBatch, bound: tuple[str, str] | None) -> np.ndarray:

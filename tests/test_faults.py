@@ -176,14 +176,8 @@ def test_more_chunks_than_a_page_of_a_listing_are_all_found_with_few_requests(fa
 # ---- two runs, and what their clocks say ----
 
 
-@pytest.fixture(params=["local", "s3"])
-def output(request, tmp_path):
-    if request.param == "local":
-        return str(tmp_path / "out")
-    return join(request.getfixturevalue("s3_bucket"), uuid.uuid4().hex)
-
-
-def test_a_second_start_is_refused_while_the_first_lives_and_allowed_after_it_died(output):
+def test_on_s3_a_second_start_is_refused_while_the_first_lives_and_allowed_after_it_died(s3_bucket):
+    output = join(s3_bucket, uuid.uuid4().hex)
     first = Owner(output, heartbeat_s=0.05)
     first.acquire(take_over=False)
     with pytest.raises(OutputRefused, match="is writing here"):

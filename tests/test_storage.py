@@ -67,17 +67,6 @@ def test_a_place_that_cannot_be_written_says_which_and_what_to_do():
         replace_file("/proc/none/f", b"x")
 
 
-def test_a_full_disk_is_a_storage_error_and_leaves_nothing(tmp_path, monkeypatch):
-    with pytest.raises(StorageError, match="No space left"), atomic_output(str(tmp_path / "f")) as sink:
-
-        def full(data):
-            raise OSError(28, "No space left on device")
-
-        monkeypatch.setattr(sink, "stream", type("Full", (), {"write": staticmethod(full)})())
-        sink.write(b"x")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_exclusive_creation_succeeds_once_and_keeps_the_first(tmp_path):
     url = str(tmp_path / "d" / "f")
     assert create_exclusive(url, b"first")
