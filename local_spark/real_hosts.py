@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, TARGETS
+from darkhaloscope.robust import mad_sigma
 from darkhaloscope.schema import to_batch
 from darkhaloscope.simulated.observing import noise_pixels
 from darkhaloscope.survey.coadds import BrickReader, Cutout
@@ -127,11 +128,11 @@ class StampBrick:
 
 
 def sky_sigma(image: np.ndarray) -> np.ndarray:
-    """Return (band,) noise of the outer ring of a stamp: 1.4826 times the median absolute deviation."""
+    """Return (band,) noise of the outer ring of a stamp, by its median absolute deviation."""
     y, x = np.indices(image.shape[1:])
     middle = (image.shape[1] - 1) / 2
     ring = image[:, np.hypot(y - middle, x - middle) > 0.8 * middle]
-    return 1.4826 * np.median(np.abs(ring - np.median(ring, axis=1, keepdims=True)), axis=1)
+    return mad_sigma(ring, axis=1)
 
 
 def des_stamps(path: Path) -> tuple[list[StampBrick], pa.RecordBatch]:
