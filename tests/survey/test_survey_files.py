@@ -54,19 +54,20 @@ def test_http_copies_are_byte_identical(web, plane, tmp_path):
     assert (tmp_path / "copy").read_bytes() == plane.read_bytes()
 
 
-@pytest.mark.parametrize("answer", ["cut", 503, 403])
-def test_a_transfer_that_keeps_failing_leaves_nothing_behind(web, patient, tmp_path, answer):
+@pytest.mark.parametrize(
+    ("answer", "error", "tries"),
+    [
+        ("cut", TransferFailed, 3),
+        (503, TransferFailed, 3),
+        (403, TransferFailed, 1),
+        (404, FileNotFoundError, 1),
+    ],
+)
+def test_a_transfer_that_fails_leaves_nothing_behind(web, patient, tmp_path, answer, error, tries):
     web.faults[IMAGE] = [answer] * 9
-    with pytest.raises(TransferFailed, match=f"{web.url}{PATH}: .+"):
+    with pytest.raises(error, match=f"{web.url}{PATH}: .+"):
         copy_to_local(web.url + PATH, tmp_path / "copy", client=patient)
-    assert len(web.requests) == (1 if answer == 403 else 3) and not (tmp_path / "copy").exists()
-
-
-def test_a_file_the_server_does_not_have_leaves_nothing_behind(web, tmp_path):
-    web.faults[IMAGE] = [404]
-    with pytest.raises(FileNotFoundError):
-        copy_to_local(web.url + PATH, tmp_path / "copy")
-    assert not (tmp_path / "copy").exists()
+    assert len(web.requests) == tries and not (tmp_path / "copy").exists()
 
 
 def test_a_file_beyond_the_limit_is_refused(web, plane, tmp_path):
