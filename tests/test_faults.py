@@ -22,7 +22,7 @@ from darkhaloscope import servers, stage, storage
 from darkhaloscope.stage import OutputRefused, Owner
 from darkhaloscope.storage import StorageError, create_exclusive, filesystem, join, read_bytes, replace_file
 
-FAULTS = ("slow_down", "internal", "reset", "cut")
+FAULTS = ("slow_down", "reset", "cut")
 
 
 # ---- a server that answers badly ----
