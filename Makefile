@@ -8,14 +8,17 @@ EXPERIMENT ?= experiments/smoke.toml
 MODEL ?= search-out/model
 N ?= 4000
 
+##@ Begin
 help: ## what each target does
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^##@ / {print "\n" substr($$0, 5)} /^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' \
+	  $(MAKEFILE_LIST)
 
 setup: .venv/env.sh ## create .venv with everything, pinned (Python 3.11+; Java comes along)
 
 .venv/env.sh: pyproject.toml constraints.txt bootstrap/setup.sh
 	PYTHON=$(PYTHON) bash bootstrap/setup.sh
 
+##@ Run on this machine
 smoke-local: setup ## the whole way on a simulated sky: targets to report, under 5 minutes on two cores
 	$(ENV) python -m local_spark.smoke --out $(OUT)
 
@@ -49,6 +52,7 @@ study: setup ## one thing at a time from generation 2, small and unresolved (12 
 study-gpu: ## the same at full size, on a GPU host (bootstrap/gpu_host.sh)
 	. .venv-gpu/bin/activate && python -m evaluation.study --size gpu --out study-gpu-out --page docs/study-gpu.md
 
+##@ Check
 test: setup ## unit, oracle and fault tests (no GPU, no network)
 	$(ENV) python -m pytest -n 2 --dist loadgroup -m "not slow and not gpu"
 
@@ -61,6 +65,7 @@ lint: setup ## ruff, mypy, import directions, generated docs up to date
 docs: setup ## regenerate the column tables in docs/
 	$(ENV) python docs/tables.py
 
+##@ EMR
 emr-package: ## the environment archive for EMR, in dist/emr (needs Python 3.11)
 	bash bootstrap/emr_environment.sh dist/emr
 
@@ -70,6 +75,7 @@ emr-submit: setup ## send a stage to EMR: STAGE=4c EXPERIMENT=experiments/gen3.t
 scale-model: setup ## what a run would take: time, cost, bytes, requests (dist/scale-model/index.html)
 	$(ENV) python -m emr.scale_model
 
+##@ Measure, clean
 bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
 	$(ENV) for b in $(filter-out benchmarks/record.py benchmarks/peers.py,$(wildcard benchmarks/*.py)); do python $$b || exit 1; done
 

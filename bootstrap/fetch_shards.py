@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import shutil
 import sys
 from pathlib import Path
@@ -17,9 +16,10 @@ from pathlib import Path
 from tqdm import tqdm
 
 from darkhaloscope.dataset import MANIFEST_NAME, DatasetError, Part, chunk_name, committed_chunks
-from darkhaloscope.injection.hosts import SPLITS
+from darkhaloscope.provenance import sha256_of
+from darkhaloscope.records import SPLITS
 from darkhaloscope.stage import RECORD_NAME
-from darkhaloscope.storage import StorageError, filesystem, join, read_bytes
+from darkhaloscope.storage import StorageError, filesystem, join, read_bytes, replace_file, retrying
 
 _BLOCK = 8 << 20
 
@@ -47,7 +47,7 @@ def fetch(source: str, destination: Path) -> dict[str, int]:
     _refuse_full_disk(destination, sum(part.bytes for *_, part in wanted))
     for split, _, part in tqdm(wanted, "fetch shards", unit="file"):
         target = destination / f"split={split}" / part.key
-        if target.exists() and _sha256(target) == part.sha256:
+        if target.exists() and sha256_of(target) == part.sha256:
             counts["there"] += 1
             continue
         _copy(join(source, f"split={split}", part.key), target, part)
@@ -55,8 +55,8 @@ def fetch(source: str, destination: Path) -> dict[str, int]:
     for split, some in chunks.items():
         for number in some:
             name = f"{chunk_name(number)}/{MANIFEST_NAME}"
-            manifest = destination / f"split={split}" / name
-            manifest.write_bytes(read_bytes(join(source, f"split={split}", name)))
+            manifest = read_bytes(join(source, f"split={split}", name))
+            replace_file(str(destination / f"split={split}" / name), manifest)
     with contextlib.suppress(FileNotFoundError):  # a record explains shards, it is not needed to read them
         (destination / RECORD_NAME).write_bytes(read_bytes(join(source, RECORD_NAME)))
     return counts
@@ -67,9 +67,13 @@ def _copy(url: str, target: Path, part: Part) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".tmp")
     fs, path = filesystem(url)
-    with fs.open(path, "rb") as stream, temporary.open("wb") as sink:
-        shutil.copyfileobj(stream, sink, _BLOCK)
-    found = _sha256(temporary)
+
+    def copy() -> None:
+        with fs.open(path, "rb") as stream, temporary.open("wb") as sink:
+            shutil.copyfileobj(stream, sink, _BLOCK)
+
+    retrying(url, copy)
+    found = sha256_of(temporary)
     if found != part.sha256:
         temporary.unlink()
         raise FetchError(
@@ -79,11 +83,6 @@ def _copy(url: str, target: Path, part: Part) -> None:
     temporary.replace(target)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _refuse_full_disk(destination: Path, size: int) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     there = sum(f.stat().st_size for f in destination.rglob("*.parquet"))
@@ -91,13 +90,15 @@ def _refuse_full_disk(destination: Path, size: int) -> None:
     if size - there > free:
         raise FetchError(
             f"{destination}: {(size - there) / 1e9:.1f} GB are still to come, {free / 1e9:.1f} GB are free; give a "
-            "larger disk with --to"
+            "folder on a larger disk"
         )
 
 
 def main(argv: list[str] | None = None) -> int:
     """Copy, say what was done; return the exit status."""
-    p = argparse.ArgumentParser("bootstrap.fetch_shards", description=__doc__.split("\n\n")[0])
+    p = argparse.ArgumentParser(
+        "bootstrap.fetch_shards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     p.add_argument("source", help="URL of the shards, s3:// or a path")
     p.add_argument("destination", type=Path, help="local folder")
     a = p.parse_args(argv)

@@ -14,7 +14,6 @@ neither the packages' data files nor numba's cache work; and one checksum then c
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import platform
 import shutil
@@ -26,10 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bootstrap.archive import PackageError, check_archive, check_environment
-
-PACKAGE_FACTS = (
-    "darkhaloscope-package.json"  # inside the environment; darkhaloscope.stage copies it into the record
-)
+from darkhaloscope.provenance import PACKAGE_FACTS, sha256_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RELEASE_PYTHON = {"emr-7.13.0": "3.11"}  # the Python that a release's Spark runs with
@@ -63,7 +59,7 @@ def package(
         wheel = build_wheel(Path(folder))
         facts = {
             "wheel": wheel.name,
-            "wheel_sha256": sha256(wheel),
+            "wheel_sha256": sha256_of(wheel),
             "commit": _commit(),
             "release": release,
             "python": RELEASE_PYTHON[release],
@@ -78,7 +74,7 @@ def package(
         _pack(environment, archive)
         check_archive(archive, RELEASE_PYTHON[release], prefix, foreign=(folder, str(REPOSITORY)))
         shutil.copy(wheel, out / wheel.name)
-    manifest = {**facts, "archive": archive.name, "archive_sha256": sha256(archive),
+    manifest = {**facts, "archive": archive.name, "archive_sha256": sha256_of(archive),
                 "archive_bytes": archive.stat().st_size, "scripts": _scripts()}  # fmt: skip
     (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
     return manifest
@@ -126,12 +122,6 @@ def detach(environment: Path, version: str, prefix: str) -> None:
     )
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hex digits."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _packages() -> list[str]:
     return ["darkhaloscope", "spark_jobs", "experiments"]
 
@@ -142,7 +132,7 @@ def _scripts() -> dict[str, str]:
         *sorted((REPOSITORY / "spark_jobs").glob("phase*_pipeline.py")),
         REPOSITORY / "bootstrap/prepare_node.sh",
     ]
-    return {str(path.relative_to(REPOSITORY)): sha256(path) for path in paths}
+    return {str(path.relative_to(REPOSITORY)): sha256_of(path) for path in paths}
 
 
 def _pack(environment: Path, archive: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,17 @@ def cache_directory(package: Path) -> Path:
     beside = package / "__pycache__"
     if os.access(beside if beside.exists() else package, os.W_OK):
         return beside / name
-    return Path(tempfile.gettempdir()) / f"darkhaloscope-{os.getuid()}" / name
+    return _own_folder() / name
+
+
+def _own_folder() -> Path:
+    """Return a folder in tmp that nobody else can write to: what numba finds in its cache it unpickles, and so runs."""
+    folder = Path(tempfile.gettempdir()) / f"darkhaloscope-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o022:
+        return Path(tempfile.mkdtemp(prefix="darkhaloscope-"))
+    return folder
 
 
 def compiler(package: Path, **options: Any) -> Callable[[Any], Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import difflib
 import types
@@ -68,3 +69,14 @@ def _value(hint: Any, value: Any, where: str, key: str) -> Any:
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{where}: {key} = {value!r} is {type(value).__name__}; expected {hint.__name__}")
     return value
+
+
+def positive(text: str) -> int:
+    """Parse an argument of a command line that is a whole number of at least 1."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return number

@@ -34,6 +34,11 @@ from darkhaloscope.sections import (
 )
 from darkhaloscope.storage import read_bytes
 
+STAMPS_DECIDED_BY = (
+    "seed", "survey", "targets", "splits", "injection", "prior", "psf", "stamps", "completeness",
+)  # fmt: skip
+"""Fields of `Experiment` that decide the stamps of stages 3 to 4c and what 4d says of them."""
+
 MAX_FILE_BYTES = 1 << 20  # of an experiment file
 
 

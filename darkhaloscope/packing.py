@@ -31,7 +31,12 @@ class Layout:
     @property
     def cell_bytes(self) -> int:
         """Length of one stamp."""
-        return int(np.prod(self.shape)) * np.dtype(self.dtype).itemsize
+        return int(np.prod(self.shape)) * self.pixel.itemsize
+
+    @property
+    def pixel(self) -> np.dtype:
+        """Type of one pixel, little endian."""
+        return np.dtype(self.dtype).newbyteorder("<")
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,18 @@ def layout_of(schema: pa.Schema, where: str) -> Layout:
     return layout
 
 
+def pixels_of(rows: pa.Table | pa.RecordBatch, where: str = "stamps") -> np.ndarray:
+    """Return the stamps of rows, (n, band, y, x), as the table's metadata lays them out; a view where it can be.
+
+    Raises:
+        SchemaError: no layout in the metadata, a row without a stamp, or a stamp of another length.
+    """
+    layout = layout_of(rows.schema, where)
+    column = rows.column("stamp")
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    return pixel_rows(column, layout.cell_bytes).view(layout.pixel).reshape(-1, *layout.shape)
+
+
 def taking_part(rows: pa.Table | pa.RecordBatch, bound: tuple[str, str] | None) -> np.ndarray:
     """Return (n,) bool: the rows up to `bound` in `ORDER`, all where it is None."""
     if bound is None:
@@ -153,11 +170,9 @@ def repack(batch: pa.RecordBatch, source: Layout, target: Layout) -> tuple[pa.Re
     Raises:
         SchemaError: a cell of another length than `source` says.
     """
-    pixels = pixel_rows(batch.column("stamp"), source.cell_bytes).view(
-        np.dtype(source.dtype).newbyteorder("<")
-    )
+    pixels = pixel_rows(batch.column("stamp"), source.cell_bytes).view(source.pixel)
     with np.errstate(over="ignore"):
-        recoded = pixels.astype(np.dtype(target.dtype).newbyteorder("<"), copy=False)
+        recoded = pixels.astype(target.pixel, copy=False)
     fits = np.isfinite(recoded).all(axis=1)
     if not fits.all():
         batch, recoded = batch.filter(pa.array(fits)), recoded[fits]

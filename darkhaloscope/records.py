@@ -14,6 +14,7 @@ from darkhaloscope.schema import F32, F64, I8, I32, I64, STR, Column, Schema
 BANDS = "grz"
 PIXEL_SCALE_ARCSEC = 0.262
 STAMP_SIZE = 64
+SPLITS = ("train", "val", "test")
 
 
 def stamp_metadata(dtype: str = "float32", size: int = STAMP_SIZE, bands: str = BANDS) -> dict[str, str]:

@@ -7,6 +7,12 @@ from typing import Literal
 
 from darkhaloscope.records import BANDS, STAMP_SIZE
 
+MaskBit = Literal[
+    "NPRIMARY", "BRIGHT", "SATUR_G", "SATUR_R", "SATUR_Z", "ALLMASK_G", "ALLMASK_R", "ALLMASK_Z", "WISEM1", "WISEM2",
+    "BAILOUT", "MEDIUM", "GALAXY", "CLUSTER", "SATUR_I", "ALLMASK_I", "SUB_BLOB",
+]  # fmt: skip
+"""Names of the maskbits of DR9 and DR10 coadds, bit 0 first: legacysurvey.org/dr10/bitmasks."""
+
 
 @dataclass(frozen=True)
 class Survey:
@@ -19,10 +25,10 @@ class Survey:
     )
     bricks_table: str = "survey-bricks-dr10-south.fits.gz"
     bands: str = BANDS
-    bad_maskbits: tuple[str, ...] = (
+    bad_maskbits: tuple[MaskBit, ...] = (  # pixels that are not used
         "BRIGHT", "SATUR_G", "SATUR_R", "SATUR_Z", "ALLMASK_G", "ALLMASK_R", "ALLMASK_Z", "BAILOUT",
     )  # fmt: skip
-    metrics_bad_maskbits: tuple[str, ...] = (
+    metrics_bad_maskbits: tuple[MaskBit, ...] = (  # nor measured on
         "BRIGHT", "SATUR_G", "SATUR_R", "SATUR_Z", "ALLMASK_G", "ALLMASK_R", "ALLMASK_Z", "BAILOUT", "MEDIUM",
     )  # fmt: skip
 

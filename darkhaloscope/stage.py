@@ -19,13 +19,12 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
+from darkhaloscope.provenance import code_version, package_facts
 from darkhaloscope.storage import (
     age_s,
     create_exclusive,
@@ -37,7 +36,6 @@ from darkhaloscope.storage import (
 )
 
 RECORD_NAME = "_stage_config.json"
-PACKAGE_FACTS = "darkhaloscope-package.json"  # in a packed environment (bootstrap/package.py): its checksums
 OWNER_NAME = "_owner.json"
 HEARTBEAT_S = 10.0
 EXPIRY_S = 60.0
@@ -50,20 +48,6 @@ class OutputRefused(RuntimeError):
 def place(root: str, stage: str, experiment: Experiment) -> str:
     """Return `<root>/<stage>/<variant>/<experiment_id>`, where a stage's table is."""
     return join(root, stage, experiment.variant, experiment.experiment_id)
-
-
-def code_version() -> str:
-    """Return the installed version of the library."""
-    try:
-        return version("darkhaloscope")
-    except PackageNotFoundError:
-        return "not installed"
-
-
-def package_facts() -> dict[str, Any] | None:
-    """Return what the packed environment this runs in says of itself (wheel, checksum, commit); None outside one."""
-    path = Path(sys.prefix, PACKAGE_FACTS)
-    return json.loads(path.read_text()) if path.exists() else None
 
 
 def read_record(root: str) -> dict[str, Any] | None:
@@ -230,8 +214,9 @@ class StageRun:
     def _clear(self) -> None:
         fs, path = filesystem(self.root)
         for entry in fs.ls(path, detail=False):
-            if not entry.endswith(OWNER_NAME):
-                fs.rm(entry, recursive=True)
+            name = entry.rsplit("/", 1)[-1]
+            if name != OWNER_NAME:
+                remove(join(self.root, name), recursive=True)
 
 
 def input_hash(root: str) -> str:

@@ -1,25 +1,21 @@
-"""URLs (path, file://, s3://, http(s)://): the filesystem of one, and writes that are whole or absent.
-
-What can be done again (a read, a small write, a removal) is, when a server answers badly: `retrying` is the one place
-for it. Requests that a server turns down (503 SlowDown, 500, a reset connection) are repeated by the S3 client itself;
-a body that ends too soon is not always, and a client gives up after seconds.
-"""
+"""URLs (path, file://, s3://, http(s)://): the filesystem of one, and writes that are whole or absent."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-import random
-import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 import fsspec
+
+from darkhaloscope import servers
+from darkhaloscope.servers import StorageError, UnusableURL
 
 _SCHEMES = {
     "": "file",
@@ -30,16 +26,7 @@ _SCHEMES = {
     "http": "http",
     "https": "https",
 }
-
-
-PAUSES_S = (1.0, 4.0, 10.0)  # before the second, third and fourth try of what a server did not do
-_FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
-
 T = TypeVar("T")
-
-
-class StorageError(OSError):
-    """A place that cannot be read or written; the message says why and what to do."""
 
 
 def retrying(url: str | Path, action: Callable[[], T]) -> T:
@@ -54,35 +41,7 @@ def retrying(url: str | Path, action: Callable[[], T]) -> T:
     Raises:
         StorageError: the server failed four times within about a minute.
     """
-    if is_local(url):
-        return action()
-    for pause in (*PAUSES_S, None):
-        try:
-            return action()
-        except _FINAL:
-            raise
-        except _server_errors() as error:
-            if pause is None:
-                raise StorageError(
-                    f"{url}: the server failed {len(PAUSES_S) + 1} times, last with: {type(error).__name__}: "
-                    f"{error}; what is committed stands: run the same command again when the server is well"
-                ) from error
-            time.sleep(pause * random.uniform(0.5, 1))
-    raise AssertionError("unreachable")
-
-
-def _server_errors() -> tuple[type[BaseException], ...]:
-    """Return the exceptions with which the clients that are installed report a server that fails."""
-    errors: list[type[BaseException]] = [OSError]
-    with suppress(ImportError):  # a training host has no web client
-        from aiohttp import ClientError as WebError
-
-        errors.append(WebError)
-    with suppress(ImportError):  # and no boto3: Arrow's own client raises OSError
-        from botocore.exceptions import BotoCoreError, ClientError
-
-        errors += [BotoCoreError, ClientError]
-    return tuple(errors)
+    return action() if is_local(url) else servers.ask(str(url), action)
 
 
 def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -93,12 +52,12 @@ def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
     import.
 
     Raises:
-        ValueError: an unknown scheme, or an S3 URL without a bucket.
+        UnusableURL: an unknown scheme, or an S3 URL without a bucket.
     """
     text = str(url)
     scheme = urlsplit(text).scheme if "://" in text else ""
     if scheme not in _SCHEMES:
-        raise ValueError(
+        raise UnusableURL(
             f"{text!r}: unknown scheme {scheme!r}; expected a path or one of {sorted(_SCHEMES)[1:]}"
         )
     protocol = _SCHEMES[scheme]
@@ -107,7 +66,7 @@ def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
     if protocol == "s3":
         path = text.split("://", 1)[1].strip("/")
         if not path:
-            raise ValueError(f"{text!r}: an S3 URL needs a bucket, s3://bucket/prefix")
+            raise UnusableURL(f"{text!r}: an S3 URL needs a bucket, s3://bucket/prefix")
         return _s3(), path
     return fsspec.filesystem(protocol), text.rstrip("/")
 
@@ -257,41 +216,47 @@ class Sink(io.RawIOBase):
 
 @contextmanager
 def atomic_output(url: str) -> Iterator[Sink]:
-    """Yield a sink whose bytes appear under `url` only when the block ends without an exception."""
+    """Yield a sink whose bytes appear under `url` only when the block ends without an exception.
+
+    Raises:
+        StorageError: it cannot be written, with what to do.
+    """
     fs, path = filesystem(url)
     local = is_local(url)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp" if local else path
-    stream = None
+    failures = (OSError,) if local else servers.errors()
     try:
-        if local:
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-        stream = fs.open(temporary, "wb")
-        yield Sink(cast(BinaryIO, stream))
-        if local:
+        with _renamed(Path(path)) if local else _uploaded(fs, path) as stream:
+            yield Sink(stream)
+    except failures as error:
+        remedy = "free space or give another place (--output-s3)" if local else "run the same command again"
+        raise StorageError(f"{url}: cannot be written: {error}; {remedy}") from error
+
+
+@contextmanager
+def _renamed(path: Path) -> Iterator[BinaryIO]:
+    """Write a local file under a temporary name; it is on the disk before it gets its own."""
+    temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with temporary.open("wb") as stream:
+            yield stream
+            stream.flush()  # or what Python still holds (a Parquet file's footer) would not be synced
             os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _uploaded(fs: fsspec.AbstractFileSystem, path: str) -> Iterator[Any]:
+    stream = fs.open(path, "wb")
+    try:
+        yield stream
         stream.close()
-        if local:
-            Path(temporary).replace(path)
-    except BaseException as error:
-        _abandon(stream, temporary if local else None)
-        if isinstance(error, OSError if local else _server_errors()):
-            remedy = (
-                "free space or give another place (--output-s3)" if local else "run the same command again"
-            )
-            raise StorageError(f"{url}: cannot be written: {error}; {remedy}") from error
+    except BaseException:
+        stream.discard()  # aborts the multipart upload
+        stream.closed = True  # or its finaliser would try to flush what was discarded
         raise
-
-
-def _abandon(stream: Any, temporary: str | None) -> None:
-    if stream is not None:
-        if temporary is None:
-            stream.discard()  # aborts the multipart upload
-            stream.closed = True  # or its finaliser would try to flush what was discarded
-        else:
-            with suppress(OSError):  # closing flushes, and a full disk has no room for that either
-                stream.close()
-    if temporary is not None:
-        Path(temporary).unlink(missing_ok=True)
 
 
 def create_exclusive(url: str, data: bytes) -> bool:

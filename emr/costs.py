@@ -63,7 +63,6 @@ class Estimate:
     gets: int
     puts: int
     gets_per_s: float
-    puts_per_s: float
     files: int
     storage_gb: float
     memory_gib: float
@@ -159,7 +158,6 @@ def estimate(
     written = job.stamps * costs.bytes_per_stamp
     usd = nodes * node_usd_h(node, prices, spot) * wall / HOUR_S
     usd += s3_usd(job, costs, cores, prices)
-    working = chunks_of(job) * chunk_s(job, costs, cores)
     return Estimate(
         cores=cores,
         wall_s=wall,
@@ -171,7 +169,6 @@ def estimate(
         gets=gets,
         puts=puts,
         gets_per_s=gets_per_s(job, costs, cores),
-        puts_per_s=puts / working,
         files=files,
         storage_gb=(written + job.bricks * costs.bytes_per_brick) / GB,
         memory_gib=nodes * node.memory_gib,

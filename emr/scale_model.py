@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from darkhaloscope.charts import BLUE, GREY, ORANGE, SOFT, draw
-from darkhaloscope.config import ConfigError
+from darkhaloscope.config import ConfigError, positive
 from darkhaloscope.page import Chart, Page, Section, Table, as_json, percent, render_page
 from darkhaloscope.sections import Stamps
 from darkhaloscope.storage import join, replace_file
@@ -181,13 +181,15 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         "emr.scale_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--bricks", type=int, metavar="N", help="bricks of a job of your own (with --stamps)")
-    made.add_argument("--stamps", type=int, metavar="M", help="stamps of that job")
+    made.add_argument(
+        "--bricks", type=positive, metavar="N", help="bricks of a job of your own (with --stamps)"
+    )
+    made.add_argument("--stamps", type=positive, metavar="M", help="stamps of that job")
     made.add_argument("--instance", default="m5.4xlarge", help="type of the nodes (default: %(default)s)")
     made.add_argument(
-        "--nodes", type=int, default=17, help="how many (default: %(default)s, 272 vCPUs of m5.4xlarge)"
+        "--nodes", type=positive, default=17, help="how many (default: %(default)s, 272 vCPUs of m5.4xlarge)"
     )
-    made.add_argument("--bricks-per-chunk", type=int, metavar="N", help="default: 4 for each core")
+    made.add_argument("--bricks-per-chunk", type=positive, metavar="N", help="default: 4 for each core")
     made.add_argument("--prices", type=Path, default=HERE / "prices.toml", help="TOML (default: %(default)s)")
     made.add_argument("--results", type=Path, default=RESULTS, help="measured costs (default: %(default)s)")
     made.add_argument("--out", default="dist/scale-model", help="folder to write (default: %(default)s)")
@@ -197,13 +199,15 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Write the page; return the exit status."""
     args = parser().parse_args(argv)
+    if (args.bricks is None) != (args.stamps is None):
+        parser().error("--bricks and --stamps describe one job: give both or neither")
     try:
         prices, types = read_prices(args.prices)
         (node,) = instance_types((args.instance,), types)
         measured, result = read_costs(args.results)
         per_chunk = args.bricks_per_chunk or BRICKS_PER_CORE * args.nodes * node.vcpus
         jobs = read_jobs(HERE / "presets.toml", per_chunk)
-        if args.bricks and args.stamps:
+        if args.bricks is not None:
             jobs = [Job("your job", args.bricks, args.stamps, per_chunk), *jobs]
     except ConfigError as error:
         print(f"scale-model: {error}", file=sys.stderr)

@@ -29,11 +29,6 @@ class ExecutorSize:
     heap_mib: int
     overhead_mib: int
 
-    @property
-    def container_mib(self) -> int:
-        """What it asks of YARN."""
-        return self.heap_mib + self.overhead_mib
-
 
 def yarn_memory_mib(memory_gib: float) -> int:
     """Return what EMR leaves to YARN on a node: all but a quarter of the memory, or all but 8 GiB if that is more.

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ClientError
 
+from darkhaloscope.provenance import sha256_of
 from darkhaloscope.storage import filesystem, join
 from emr.aws import SubmitError, call
 from emr.requests import Uploaded
@@ -54,7 +55,7 @@ def read_package(folder: Path, release: str) -> Package:
         raise SubmitError(
             f"{path}: built on {manifest['machine']}; the nodes are x86_64; build it on such a machine"
         )
-    changed = [s for s, sha in manifest["scripts"].items() if _sha256(REPOSITORY / s) != sha]
+    changed = [s for s, sha in manifest["scripts"].items() if sha256_of(REPOSITORY / s) != sha]
     if changed:
         raise SubmitError(f"{path}: older than {changed}: build it anew (make emr-package)")
     return Package(folder, manifest)
@@ -74,7 +75,7 @@ def plan_uploads(
     manifest = package.manifest
     archive = _upload(package.folder / manifest["archive"], code, manifest["archive_sha256"])
     entry, prepare = (_upload(REPOSITORY / s, code, manifest["scripts"][s]) for s in (script, PREPARE_NODE))
-    config = _upload(experiment, code, _sha256(experiment))
+    config = _upload(experiment, code, sha256_of(experiment))
     uploads = [archive, entry, prepare, config]
     return uploads, Uploaded(archive.url, entry.url, prepare.url), config.url
 
@@ -85,23 +86,21 @@ def send(s3: Any, uploads: list[Upload], kms_key: str = "") -> list[Upload]:
     Raises:
         SubmitError: a bucket that is missing or refuses, or a file that is not the one the manifest names.
     """
-    sent = []
-    for upload in uploads:
-        bucket, _, key = filesystem(upload.url)[1].partition("/")
-        what = f"upload of {upload.path.name} to {upload.url}"
-        if not call(what, lambda b=bucket, k=key, u=upload: _is_there(s3, b, k, u)):
-            if _sha256(upload.path) != upload.sha256:
-                raise SubmitError(
-                    f"{upload.path}: not the file whose checksum the manifest has; build it anew"
-                )
-            encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
-            extra = {"Metadata": {"sha256": upload.sha256}, **encryption}
-            call(
-                what,
-                lambda b=bucket, k=key, u=upload, e=extra: s3.upload_file(str(u.path), b, k, ExtraArgs=e),
-            )
-            sent.append(upload)
-    return sent
+    return [upload for upload in uploads if call(f"upload of {upload.path.name} to {upload.url}",
+                                                 partial(_send_one, s3, upload, kms_key))]  # fmt: skip
+
+
+def _send_one(s3: Any, upload: Upload, kms_key: str) -> bool:
+    """Upload a file unless it is there; return whether it was sent."""
+    bucket, _, key = filesystem(upload.url)[1].partition("/")
+    if _is_there(s3, bucket, key, upload.sha256):
+        return False
+    if sha256_of(upload.path) != upload.sha256:
+        raise SubmitError(f"{upload.path}: not the file whose checksum the manifest has; build it anew")
+    encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+    extra = {"Metadata": {"sha256": upload.sha256}, **encryption}
+    s3.upload_file(str(upload.path), bucket, key, ExtraArgs=extra)
+    return True
 
 
 def check_bucket(s3: Any, url: str, region: str) -> str:
@@ -113,27 +112,20 @@ def check_bucket(s3: Any, url: str, region: str) -> str:
     bucket = filesystem(url)[1].partition("/")[0]
     head = call(f"bucket {bucket} of {url}", lambda: s3.head_bucket(Bucket=bucket))
     found = head.get("BucketRegion", region)
-    return (
-        ""
-        if found == region
-        else f"bucket {bucket} is in {found}, the cluster in {region}: transfers cost money"
-    )
+    if found == region:
+        return ""
+    return f"bucket {bucket} is in {found}, the cluster in {region}: transfers cost money"
 
 
-def _is_there(s3: Any, bucket: str, key: str, upload: Upload) -> bool:
+def _is_there(s3: Any, bucket: str, key: str, sha256: str) -> bool:
     try:
         head = s3.head_object(Bucket=bucket, Key=key)
     except ClientError as error:
         if error.response["Error"]["Code"] in {"404", "NoSuchKey", "NotFound"}:
             return False
         raise
-    return head.get("Metadata", {}).get("sha256") == upload.sha256
+    return head.get("Metadata", {}).get("sha256") == sha256
 
 
 def _upload(path: Path, code: str, sha: str) -> Upload:
     return Upload(path, join(code, sha[:16], path.name), sha)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

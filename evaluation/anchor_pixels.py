@@ -11,13 +11,13 @@ import pyarrow as pa
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.at_positions import GIVE_UP_AFTER, lay_out_positions, stamps_at
 from darkhaloscope.injection.stamps import make_stamps, stamp_schema
+from darkhaloscope.packing import pixels_of
 from darkhaloscope.records import BANDS
 from darkhaloscope.storage import is_web
 from darkhaloscope.survey.bricks import BrickTable
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import Client
-from darkhaloscope.validation.examples import pixels_of
 from evaluation.anchor_catalogue import galaxies_near
 from evaluation.anchor_gates import centroid_fault, j_name_fault, match
 from evaluation.cutout_service import ServiceFailed, fetch_cutout

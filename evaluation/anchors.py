@@ -41,15 +41,15 @@ import torch
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
+from darkhaloscope.packing import pixels_of
+from darkhaloscope.provenance import sha256_of
 from darkhaloscope.results import ANCHORS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
 from darkhaloscope.survey.bricks import read_brick_table
-from darkhaloscope.survey.checksums import sha256_of
 from darkhaloscope.survey.errors import CatalogueError, FitsBroken, TransferFailed
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import client_of
-from darkhaloscope.validation.examples import pixels_of
 from evaluation import anchor_sets, visibility
 from evaluation.anchor_catalogue import local_file
 from evaluation.anchor_pixels import Checked, Source, check

@@ -13,9 +13,10 @@ import numpy as np
 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import added_light, arc_of
+from darkhaloscope.packing import pixels_of
 from darkhaloscope.pictures import lupton_rgb
 from darkhaloscope.records import BANDS
-from darkhaloscope.validation.examples import data_uri, pixels_of, rows_of
+from darkhaloscope.validation.examples import data_uri, rows_of
 
 FACTS = (
     "task_id", "is_control", "brickname", "ra", "dec", "theta_e_arcsec", "arc_snr", "src_mag_r", "mag_r", "psfsize_r",

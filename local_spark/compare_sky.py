@@ -10,6 +10,7 @@ The left columns are the mini sky, the right ones are real; all are Lupton RGB o
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,9 +19,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from darkhaloscope.pictures import STRETCH, Q, lupton_rgb
+from darkhaloscope.records import BANDS
 from darkhaloscope.survey.coadds import file_path
 
-BANDS = "grz"
 FIELD = 256  # pixels, side of a field picture
 STAMP = 91  # pixels, side of a galaxy picture: that of the real DES stamps
 Picture = tuple[str, np.ndarray]
@@ -144,20 +145,27 @@ def compare(sky: Path, real: Path, out: Path, stretch: float, q: float) -> list[
     return absent
 
 
-def main() -> None:
-    """Parse the command line, draw."""
+def main(argv: list[str] | None = None) -> int:
+    """Draw the picture; return the exit status: 1 where there is no mini sky."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "local_spark.compare_sky", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--sky", type=Path, required=True, help="a painted mini sky")
     parser.add_argument("--real", type=Path, required=True, help="folder of real fields")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, .png")
-    parser.add_argument("--stretch", type=float, default=STRETCH, help="linear range (default %(default)s)")
-    parser.add_argument("--q", type=float, default=Q, help="asinh softening (default %(default)s)")
-    args = parser.parse_args()
+    parser.add_argument("--stretch", type=float, default=STRETCH, help="linear range (default: %(default)s)")
+    parser.add_argument("--q", type=float, default=Q, help="asinh softening (default: %(default)s)")
+    args = parser.parse_args(argv)
+    if not (args.sky / "truth").is_dir():
+        print(
+            f"compare-sky: {args.sky} is no mini sky; paint it: python -m local_spark.mini_sky --out {args.sky}",
+            file=sys.stderr,
+        )
+        return 1
     absent = compare(args.sky, args.real, args.out, args.stretch, args.q)
     print(f"wrote {args.out}" + (f"; absent: {', '.join(absent)}" if absent else ""))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -11,20 +11,18 @@ import argparse
 import sys
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
+from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from darkhaloscope.experiment import Experiment, from_dict
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import make_stamps
+from darkhaloscope.packing import pixels_of
 from darkhaloscope.pictures import lupton_rgb
 from darkhaloscope.records import BANDS
-from local_spark.real_hosts import DEFAULT_REAL, StampBrick, des_stamps
+from local_spark.real_hosts import DEFAULT_REAL, StampBrick, des_stamps, with_columns
 from local_spark.sky_hosts import sky_stamps
 
 THETA_E = (0.75, 1.0, 1.25, 1.5, 2.0, 2.5)
@@ -40,17 +38,6 @@ def experiment_of(source: str, prior: str = "grid") -> Experiment:
     injection = {"control_frac": 0.0, "source": source, "prior": prior}
     names = {"name": "gallery", "variant": "gallery", "experiment_id": "gallery"}
     return from_dict({**names, "injection": injection}, "gallery")
-
-
-def with_columns(rows: pa.RecordBatch, values: dict[str, list[float]]) -> pa.RecordBatch:
-    """Return manifest rows with some columns replaced."""
-    table = pa.Table.from_batches([rows])
-    for name, column in values.items():
-        index = table.schema.get_field_index(name)
-        table = table.set_column(
-            index, table.schema.field(index), pa.array(column, table.schema.field(index).type)
-        )
-    return table.combine_chunks().to_batches()[0]
 
 
 def grid_rows(hosts: pa.RecordBatch, experiment: Experiment) -> list[pa.RecordBatch]:
@@ -81,14 +68,13 @@ def stamps_of(bricks: list[StampBrick], rows: list[pa.RecordBatch], experiment: 
     )
 
 
-def sheet(stamps: pa.Table, columns: int, title: str, path: Path, size: int) -> None:
+def sheet(stamps: pa.Table, columns: int, title: str, path: Path) -> None:
     """Draw stamps in Lupton RGB, in rows of `columns`, each with what was injected."""
-    rows = stamps.to_pylist()
-    lines = -(-len(rows) // columns)
-    figure, axes = plt.subplots(lines, columns, figsize=(1.9 * columns, 2.2 * lines), layout="constrained")
+    lines = -(-len(stamps) // columns)
+    figure = Figure(figsize=(1.9 * columns, 2.2 * lines), layout="constrained")
+    axes = figure.subplots(lines, columns)
     figure.suptitle(title)
-    for axis, row in zip(axes.ravel(), rows, strict=False):
-        image = np.frombuffer(row["stamp"], "<f4").reshape(len(BANDS), size, size)
+    for axis, row, image in zip(axes.ravel(), stamps.to_pylist(), pixels_of(stamps), strict=False):
         axis.imshow(lupton_rgb(image), origin="lower")
         axis.set_title(
             f'theta_E {row["theta_e_arcsec"]:.2f}"  r {row["src_mag_r"]:.1f}\n'
@@ -98,7 +84,6 @@ def sheet(stamps: pa.Table, columns: int, title: str, path: Path, size: int) -> 
     for axis in axes.ravel():
         axis.axis("off")
     figure.savefig(path, dpi=90)
-    plt.close(figure)
 
 
 def draw(name: str, hosts: Hosts, out: Path) -> list[Path]:
@@ -110,13 +95,13 @@ def draw(name: str, hosts: Hosts, out: Path) -> list[Path]:
         stamps = stamps_of(bricks, grid_rows(targets, experiment), experiment)
         paths.append(out / f"gallery-{name}-{source}.png")
         title = f"{name}: {source} sources; theta_E grows to the right, sources fade downwards"
-        sheet(stamps, len(THETA_E), title, paths[-1], experiment.stamps.size)
+        sheet(stamps, len(THETA_E), title, paths[-1])
     experiment = experiment_of("image", "natural")
     rows = lay_out_injections(targets, experiment)
     chosen = [rows.slice(i, 1) for i in range(min(NATURAL_SHEET, rows.num_rows))]
     paths.append(out / f"gallery-{name}-natural.png")
     stamps = stamps_of(bricks, chosen, experiment)
-    sheet(stamps, 6, f"{name}: as the natural prior draws them", paths[-1], experiment.stamps.size)
+    sheet(stamps, 6, f"{name}: as the natural prior draws them", paths[-1])
     return paths
 
 

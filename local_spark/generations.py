@@ -24,7 +24,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from darkhaloscope.experiment import Experiment, load
+from darkhaloscope.config import positive
+from darkhaloscope.experiment import STAMPS_DECIDED_BY, Experiment, load
 from darkhaloscope.page import Page, Section, Table, render_page
 from darkhaloscope.stage import code_version, place
 from darkhaloscope.storage import join, replace_file
@@ -36,17 +37,7 @@ MINED_FROM = ("gen2", "gen3")  # whose models choose generation 4's hard negativ
 STAMP_STAGES = ("phase4a", "phase4b", "phase4c", "phase4d")
 COMMON = {  # stages that generations may have in common, and the settings that decide their output
     ("phase3",): ("seed", "survey", "targets", "splits"),
-    STAMP_STAGES: (
-        "seed",
-        "survey",
-        "targets",
-        "splits",
-        "injection",
-        "prior",
-        "psf",
-        "stamps",
-        "completeness",
-    ),
+    STAMP_STAGES: STAMPS_DECIDED_BY,
 }
 CLAIMS = Path(__file__).with_name("seed_claims.toml")
 FIGURES = ("auroc", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4")
@@ -204,8 +195,8 @@ def parser() -> argparse.ArgumentParser:
         "local_spark.generations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     p.add_argument("--out", default="generations-out", help="folder to fill (default: %(default)s)")
-    p.add_argument("--rows", type=int, default=1200, help="stamps of a split (default: %(default)s)")
-    p.add_argument("--epochs", type=int, default=5, help="epochs at most (default: %(default)s)")
+    p.add_argument("--rows", type=positive, default=1200, help="stamps of a split (default: %(default)s)")
+    p.add_argument("--epochs", type=positive, default=5, help="epochs at most (default: %(default)s)")
     p.add_argument(
         "--only", nargs="+", choices=GENERATIONS, default=GENERATIONS, help="some of them (default: all)"
     )

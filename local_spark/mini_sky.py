@@ -18,6 +18,7 @@ import json
 import multiprocessing
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -30,12 +31,13 @@ import numpy as np
 from tqdm import tqdm
 
 from darkhaloscope import simulated
+from darkhaloscope.records import BANDS
 from darkhaloscope.simulated import reference
 from darkhaloscope.simulated.brick import observe
 from darkhaloscope.simulated.catalogue import brick_row, measure, sweep_name
-from darkhaloscope.simulated.observing import BANDS
 from darkhaloscope.simulated.populations import concatenate
 from darkhaloscope.simulated.sky_plan import BrickPlan, SkyConfig, generator
+from darkhaloscope.storage import replace_file
 from local_spark.fits_layout import STEPS_PER_SIGMA, write_plane, write_table
 
 STATE = "_sky_config.json"
@@ -155,9 +157,7 @@ def _clear(root: Path, is_sky: bool) -> None:
 
 
 def _write_state(root: Path, state: dict[str, Any]) -> None:
-    partial = root / (STATE + ".partial")
-    partial.write_text(json.dumps(state, indent=1))
-    partial.replace(root / STATE)
+    replace_file(str(root / STATE), json.dumps(state, indent=1).encode())
 
 
 def _write_tables(
@@ -173,24 +173,35 @@ def _write_tables(
     return sorted(f"sweep/10.1/{name}" for name in blocks)
 
 
-def main() -> None:
-    """Parse the command line, paint, say what was painted."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    made = argparse.ArgumentParser(
+        "local_spark.mini_sky", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     default = {f.name: f.default for f in fields(SkyConfig)}
-    add = parser.add_argument
+    add = made.add_argument
     add("--out", type=Path, required=True, help="folder to paint into; an older mini sky in it is replaced")
-    add("--seed", type=int, default=default["seed"], help="another seed, another sky (default %(default)s)")
-    add("--bricks", type=int, default=default["bricks"], help="bricks to paint, 1 to 6 (default %(default)s)")
+    add("--seed", type=int, default=default["seed"], help="another seed, another sky (default: %(default)s)")
+    add(
+        "--bricks", type=int, default=default["bricks"], help="bricks to paint, 1 to 6 (default: %(default)s)"
+    )
     add("--size", choices=("small", "smoke"), default=default["size"],
         help="smoke: whole 3600 pixel bricks; small: 600 pixel bricks, for unit tests")  # fmt: skip
     add("--lrg-boost", type=float, default=default["lrg_boost"],
-        help="times the real density of target galaxies (default %(default)s; 1 is the sky as it is)")  # fmt: skip
+        help="times the real density of target galaxies (default: %(default)s; 1 is the sky as it is)")  # fmt: skip
     add("--processes", type=int, help="bricks painted at a time (default: one per core); changes no pixel")
-    args = parser.parse_args()
-    config = SkyConfig(args.seed, args.bricks, args.size, args.lrg_boost)
-    summary = paint_sky(args.out, config, args.processes, progress=True)
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Paint, say what was painted; return the exit status."""
+    args = parser().parse_args(argv)
+    try:
+        config = SkyConfig(args.seed, args.bricks, args.size, args.lrg_boost)
+        summary = paint_sky(args.out, config, args.processes, progress=True)
+    except (ValueError, OSError) as error:
+        print(f"mini-sky: {error}", file=sys.stderr)
+        return 1
     for brick in summary["bricks"]:
         print(
             f"{brick['brickname']}  {brick['role']:11s}  {brick['nobjs']:6d} objects  psfsize r "
@@ -198,7 +209,8 @@ def main() -> None:
         )
     done = f"painted in {summary['seconds']} s" if summary["painted"] else "was there already"
     print(f"mini sky {summary['hash']} in {args.out}: {done}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -17,7 +17,8 @@ from astropy.modeling.functional_models import Moffat2D
 from scipy.signal import fftconvolve
 
 from darkhaloscope.lensing.psf import moffat_alpha, psfsize_to_fwhm
-from darkhaloscope.simulated.observing import BANDS, PIXEL_SCALE, SKY_BRIGHTNESS
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
+from darkhaloscope.simulated.observing import SKY_BRIGHTNESS
 from darkhaloscope.simulated.sky_plan import SkyConfig
 from darkhaloscope.survey.coadds import BrickReader, file_path
 from darkhaloscope.survey.photometry import flux as flux_of
@@ -82,8 +83,10 @@ def arc(lens: PlantedLens, band: str, fwhm: float, beta: float, x: float, y: flo
     from lenstronomy.Util.param_util import phi_q2_ellipticity
 
     n = (2 * HALF + 1) * FINE
-    axis = ((np.arange(n) + 0.5) / FINE - HALF - 0.5) * PIXEL_SCALE
-    sky_x, sky_y = (v.ravel() for v in np.meshgrid(axis - x * PIXEL_SCALE, axis - y * PIXEL_SCALE))
+    axis = ((np.arange(n) + 0.5) / FINE - HALF - 0.5) * PIXEL_SCALE_ARCSEC
+    sky_x, sky_y = (
+        v.ravel() for v in np.meshgrid(axis - x * PIXEL_SCALE_ARCSEC, axis - y * PIXEL_SCALE_ARCSEC)
+    )
     e1, e2 = phi_q2_ellipticity(lens.lens_phi, lens.lens_q)
     deflector = [{"theta_E": lens.theta_e_arcsec, "e1": e1, "e2": e2, "center_x": 0.0, "center_y": 0.0}]
     at_source = LensModel(["SIE"]).ray_shooting(sky_x, sky_y, deflector)
@@ -95,9 +98,9 @@ def arc(lens: PlantedLens, band: str, fwhm: float, beta: float, x: float, y: flo
     gamma = float(moffat_alpha(fwhm, beta))
     grid = np.hypot(*np.meshgrid(axis, axis))
     peak = (beta - 1) / (np.pi * gamma**2)  # of unit flux over the whole plane
-    psf = Moffat2D(peak, 0.0, 0.0, gamma, beta)(grid, 0.0) * (PIXEL_SCALE / FINE) ** 2
+    psf = Moffat2D(peak, 0.0, 0.0, gamma, beta)(grid, 0.0) * (PIXEL_SCALE_ARCSEC / FINE) ** 2
     blurred = fftconvolve(brightness.reshape(n, n), psf, mode="same")
-    return blurred[FINE // 2 :: FINE, FINE // 2 :: FINE] * PIXEL_SCALE**2
+    return blurred[FINE // 2 :: FINE, FINE // 2 :: FINE] * PIXEL_SCALE_ARCSEC**2
 
 
 def plant(sky: Path, out: Path, brick: str, lenses: list[PlantedLens], seed: int) -> list[PlantedLens]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,10 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, TARGETS
+from darkhaloscope.robust import mad_sigma
 from darkhaloscope.schema import to_batch
+from darkhaloscope.simulated.observing import noise_pixels
 from darkhaloscope.survey.coadds import BrickReader, Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
-from darkhaloscope.survey.photometry import magnitude
+from darkhaloscope.survey.photometry import depth_magnitude, magnitude
 from darkhaloscope.survey.redshifts import host_redshifts
 from darkhaloscope.survey.splits import sky_cell
 from local_spark.steps import REPOSITORY
@@ -57,15 +60,14 @@ def find_galaxies(
         keep &= magnitude(fluxes["r"]) < FAINTEST_R
         keep &= (np.minimum(x, y) > MARGIN) & (np.maximum(x, y) < x1 - x0 - MARGIN)
         ra, dec = brick.wcs.pixel_to_sky(x[keep] + x0, y[keep] + y0)
-    depth = {b: -2.5 * np.log10(5 * np.median(sigma[i]) * noise_radius(psfsize[b])) + 22.5
-             for i, b in enumerate(BANDS)}  # fmt: skip
+    depth = {b: depth_of(np.median(sigma[i]), psfsize[b]) for i, b in enumerate(BANDS)}
     mags = {b: magnitude(f[keep]) for b, f in fluxes.items()}
     return targets(np.asarray(ra), np.asarray(dec), BRICK, mags, psfsize, depth)
 
 
-def noise_radius(psfsize: float) -> float:
-    """Return sqrt(Neff): a point source's noise over a pixel's; Neff = 4 pi (psfsize / 2.3548)^2, in pixels."""
-    return float(np.sqrt(4 * np.pi) * psfsize / 2.3548 / PIXEL_SCALE_ARCSEC)
+def depth_of(sigma: float, psfsize: float) -> float:
+    """Return the 5-sigma point-source depth, AB mag, of a sky sigma (nmgy/pixel) and psfsize (arcsec)."""
+    return float(depth_magnitude(np.asarray(1 / (sigma**2 * noise_pixels(psfsize)))))
 
 
 def targets(
@@ -126,11 +128,11 @@ class StampBrick:
 
 
 def sky_sigma(image: np.ndarray) -> np.ndarray:
-    """Return (band,) noise of the outer ring of a stamp: 1.4826 times the median absolute deviation."""
+    """Return (band,) noise of the outer ring of a stamp, by its median absolute deviation."""
     y, x = np.indices(image.shape[1:])
     middle = (image.shape[1] - 1) / 2
     ring = image[:, np.hypot(y - middle, x - middle) > 0.8 * middle]
-    return 1.4826 * np.median(np.abs(ring - np.median(ring, axis=1, keepdims=True)), axis=1)
+    return mad_sigma(ring, axis=1)
 
 
 def des_stamps(path: Path) -> tuple[list[StampBrick], pa.RecordBatch]:
@@ -143,19 +145,22 @@ def des_stamps(path: Path) -> tuple[list[StampBrick], pa.RecordBatch]:
         y, x = np.indices(brick.image.shape[1:]) - 45.0
         core = np.hypot(x, y) * PIXEL_SCALE_ARCSEC < APERTURE_ARCSEC
         mags = {b: magnitude(brick.image[k][core].sum(keepdims=True)) for k, b in enumerate(BANDS)}
-        depth = {
-            b: 22.5 - 2.5 * np.log10(5 * brick.sigma[k] * noise_radius(size[b])) for k, b in enumerate(BANDS)
-        }
+        depth = {b: depth_of(brick.sigma[k], size[b]) for k, b in enumerate(BANDS)}
         columns = targets(np.array([i / 10]), np.array([0.0]), brick.brickname, mags, size, depth)
         tables.append(to_batch(TARGETS, columns | {"host_id": np.array([i])}))
     return bricks, pa.Table.from_batches(tables).combine_chunks().to_batches()[0]
 
 
+def with_columns(rows: pa.RecordBatch, values: Mapping[str, Any]) -> pa.RecordBatch:
+    """Return rows with some columns replaced, the types as they were."""
+    for name, column in values.items():
+        index = rows.schema.get_field_index(name)
+        field = rows.schema.field(index)
+        rows = rows.set_column(index, field, pa.array(column, field.type))
+    return rows
+
+
 def null_rows(rows: pa.RecordBatch) -> pa.RecordBatch:
     """Return manifest rows with sources of no light at all: injecting them must change no pixel."""
-    table = pa.Table.from_batches([rows])
-    for band in BANDS:
-        index = table.schema.get_field_index(f"src_mag_{band}")
-        dark = pa.array(np.full(len(table), np.inf))
-        table = table.set_column(index, table.schema.field(index), dark)
-    return table.combine_chunks().to_batches()[0]
+    dark = np.full(rows.num_rows, np.inf)
+    return with_columns(rows, {f"src_mag_{band}": dark for band in BANDS})

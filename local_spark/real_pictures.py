@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pyarrow as pa
+from matplotlib.figure import Figure
 
 from darkhaloscope.pictures import lupton_rgb
 
@@ -40,9 +37,8 @@ def draw_rows(
     theta = rows["theta_e_arcsec"].to_numpy()[injected]
     order = injected[np.argsort(theta, kind="stable")]
     chosen = order[np.linspace(0, len(order) - 1, min(count, len(order))).astype(int)]
-    figure, axes = plt.subplots(
-        len(chosen), 3, figsize=(7.5, 2.5 * len(chosen)), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(7.5, 2.5 * len(chosen)), layout="constrained")
+    axes = figure.subplots(len(chosen), 3, squeeze=False)
     figure.suptitle(title)
     for line, index in zip(axes, chosen, strict=True):
         for axis, images, name in zip(line, (hosts, arcs, stamps), COLUMNS, strict=True):
@@ -56,4 +52,3 @@ def draw_rows(
             fontsize=8,
         )
     figure.savefig(path, dpi=80)
-    plt.close(figure)

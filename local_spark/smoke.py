@@ -20,7 +20,14 @@ from darkhaloscope.storage import join, replace_file
 from local_spark.steps import REPOSITORY, Step, StepFailed, python, run_steps, spark
 
 EXPERIMENT = REPOSITORY / "experiments" / "smoke.toml"
-STAGES = ("phase3", "phase4a", "phase4b", "phase4c", "phase4d", "pack")
+STAGES = {
+    "phase3": "select targets from the sweep catalogues",
+    "phase4a": "lay out the injection manifest",
+    "phase4b": "cache the coadds",
+    "phase4c": "cut stamps and inject arcs",
+    "phase4d": "completeness of the injections",
+    "pack": "shuffle the stamps into training shards",
+}
 
 
 def paint(sky: str) -> Step:
@@ -46,46 +53,40 @@ def pipeline(
         train_flags: further flags of the trainer.
         calibrated: fit a calibration on the split val, and evaluate it on the test split.
     """
+    return [*stages(out, file, sky), *finder(out, experiment, file, train_flags, calibrated)]
+
+
+def stages(out: str, file: str, sky: str) -> list[Step]:
+    """Return the commands from targets to training shards."""
     shared = ("--experiment", file, "--output-s3", out, "--survey-source", sky)
+    steps = []
+    for name, what in STAGES.items():
+        script = ("phase3_pipeline.py",) if name == "phase3" else (
+            "phase4_pipeline.py", "--stage", name.removeprefix("phase"))  # fmt: skip
+        steps.append(Step(name, what, spark(*script, *shared)))
+    return steps
+
+
+def finder(
+    out: str, experiment: Experiment, file: str, train_flags: tuple[str, ...], calibrated: bool
+) -> list[Step]:
+    """Return the commands from training shards to figures; arguments as `pipeline`."""
     packed = place(out, "pack", experiment)
     trained, scores = join(out, "training", experiment.name), join(out, "scores", experiment.name)
-
     best, calibration = join(trained, "best.pt"), join(out, "evaluation", "calibration.json")
     fit = ("--calibration", calibration) if calibrated else ()
-
-    def stage(name: str) -> tuple[str, ...]:
-        return spark("phase4_pipeline.py", "--stage", name, *shared)
-
+    train = python(
+        str(REPOSITORY / "training" / "train.py"), "--experiment", file,
+        "--data", packed, "--out_dir", trained, "--overwrite", *train_flags,
+    )  # fmt: skip
+    score = ("-m", "evaluation.score", "--checkpoint", best, "--data", packed, "--out", scores, "--overwrite")
+    evaluate = ("-m", "evaluation.evaluate", "--scores", scores, "--out", join(out, "evaluation"))
     return [
-        Step("phase3", "select targets from the sweep catalogues", spark("phase3_pipeline.py", *shared)),
-        Step("phase4a", "lay out the injection manifest", stage("4a")),
-        Step("phase4b", "cache the coadds", stage("4b")),
-        Step("phase4c", "cut stamps and inject arcs", stage("4c")),
-        Step("phase4d", "completeness of the injections", stage("4d")),
-        Step("pack", "shuffle the stamps into training shards", stage("pack")),
-        Step(
-            "train",
-            f"train {experiment.training.arch}",
-            python(
-                str(REPOSITORY / "training" / "train.py"), "--experiment", file,
-                "--data", packed, "--out_dir", trained, "--overwrite", *train_flags,
-            ),
-        ),
+        Step("train", f"train {experiment.training.arch}", train),
         *(calibrate(best, packed, f"{scores}-val", calibration) if calibrated else ()),
-        Step(
-            "score",
-            "score the test split",
-            python(
-                "-m", "evaluation.score", "--checkpoint", best, "--data", packed,
-                "--out", scores, "--overwrite", *fit,
-            ),
-        ),
-        Step(
-            "evaluate",
-            "figures at operational thresholds",
-            python("-m", "evaluation.evaluate", "--scores", scores, "--out", join(out, "evaluation"), *fit),
-        ),
-    ]  # fmt: skip
+        Step("score", "score the test split", python(*score, *fit)),
+        Step("evaluate", "figures at operational thresholds", python(*evaluate, *fit)),
+    ]
 
 
 def calibrate(checkpoint: str, data: str, scores: str, out: str) -> list[Step]:

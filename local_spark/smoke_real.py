@@ -26,7 +26,8 @@ from darkhaloscope.experiment import Experiment, from_dict, load
 from darkhaloscope.injection.arcs import arc_of
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import make_stamps, stamp_schema
-from darkhaloscope.records import BANDS, TARGETS
+from darkhaloscope.packing import pixels_of
+from darkhaloscope.records import TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
 from darkhaloscope.storage import replace_file
@@ -81,12 +82,6 @@ def write_targets(experiment: Experiment, out: str, facts: dict[str, Any]) -> in
             commit_chunk(output, 0, [write_part(output, 0, 0, [batch], TARGETS.arrow())])
         run.finish(rows=len(columns["ra"]))
     return len(columns["ra"])
-
-
-def pixels(stamps: pa.Table, size: int) -> np.ndarray:
-    """Return the stamps of a table as (n, band, y, x) float32."""
-    cells = stamps.column("stamp").to_pylist()
-    return np.stack([np.frombuffer(c, "<f4").reshape(len(BANDS), size, size) for c in cells])
 
 
 def colours(images: np.ndarray, radius: float = 8.0) -> dict[str, list[float]]:
@@ -144,13 +139,13 @@ def on_the_brick(experiment: Experiment, out: str) -> dict[str, Any]:
     table = read_table(place(out, "phase4c", experiment))
     good = table.filter(pc.field("cutout_ok") == 1)
     hosts, arcs = coadd_under(good, experiment), arc_of(good, experiment)
-    stamps = pixels(good, experiment.stamps.size)
+    stamps = pixels_of(good)
     control = good["is_control"].to_numpy() == 1
     draw_rows(good, hosts, arcs, stamps, Path(out) / "dr9_brick.png", PICTURES, "DR9 brick 0591m305")
     with BrickReader(experiment.survey.source, BRICK) as brick:
         dark = make_stamps(brick, null_rows(_manifest(out, experiment)), experiment)
     kept = pa.Table.from_batches([dark]).filter(pc.field("cutout_ok") == 1)
-    null = np.array_equal(pixels(kept, experiment.stamps.size), coadd_under(kept, experiment))
+    null = np.array_equal(pixels_of(kept), coadd_under(kept, experiment))
     return {"rows": len(table), "failed": len(table) - len(good), **compare(stamps, hosts, arcs, control),
             "null_injection_leaves_every_pixel_identical": bool(null), "null_stamps": len(kept)}  # fmt: skip
 
@@ -176,9 +171,9 @@ def on_des_stamps(real: Path, out: str) -> dict[str, Any]:
     table = pa.Table.from_batches(made, stamp_schema(experiment))
     good = np.asarray(table["cutout_ok"]) == 1
     table, untouched = table.filter(pa.array(good)), np.stack(under)[good]
-    stamps, arcs = pixels(table, experiment.stamps.size), arc_of(table, experiment)
+    stamps, arcs = pixels_of(table), arc_of(table, experiment)
     draw_rows(table, untouched, arcs, stamps, Path(out) / "des_lrg.png", PICTURES, "DES LRG stamps")
-    null = pixels(pa.Table.from_batches(dark).filter(pa.array(good)), experiment.stamps.size)
+    null = pixels_of(pa.Table.from_batches(dark).filter(pa.array(good)))
     return {"rows": len(good), "failed": int((~good).sum()),
             **compare(stamps, untouched, arcs, table["is_control"].to_numpy() == 1),
             "null_injection_leaves_every_pixel_identical": bool(np.array_equal(null, untouched)),

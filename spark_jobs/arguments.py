@@ -6,17 +6,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from darkhaloscope.config import ConfigError
-from darkhaloscope.experiment import Experiment, load, parse_bands
+from darkhaloscope.config import ConfigError, positive
+from darkhaloscope.experiment import STAMPS_DECIDED_BY, Experiment, load, parse_bands
 from darkhaloscope.storage import is_local
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / "experiments"
 DEFAULT_EXPERIMENT = "smoke"
 DEFAULT_ROOT = "smoke-out"
-STAMP_SECTIONS = (
-    "seed", "variant", "experiment_id", "survey", "targets", "splits", "injection", "psf", "stamps",
-    "completeness", "pack",
-)  # fmt: skip
+STAMP_SECTIONS = ("variant", "experiment_id", *STAMPS_DECIDED_BY, "pack")
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
@@ -49,17 +46,6 @@ def add_common(parser: argparse.ArgumentParser) -> None:
     )
     how.add_argument("--overwrite", action="store_true", help="replace an output made from another config")
     how.add_argument("--take-over", action="store_true", help="seize an output whose writer is dead")
-
-
-def positive(text: str) -> int:
-    """Parse a whole number of at least 1."""
-    try:
-        number = int(text)
-    except ValueError:
-        number = 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
-    return number
 
 
 def bands(text: str) -> str:

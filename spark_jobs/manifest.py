@@ -28,10 +28,11 @@ from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection import manifest_task
 from darkhaloscope.injection.balance import Tally, add_tallies, balance_table
-from darkhaloscope.injection.hosts import SPLITS, rows_per_host
+from darkhaloscope.injection.hosts import rows_per_host
 from darkhaloscope.injection.manifest_task import BrickRange, FileBricks, RangeResult, Targets
 from darkhaloscope.injection.prior import check_prior
 from darkhaloscope.injection.selection import Selection, columns_needed, select
+from darkhaloscope.records import SPLITS
 from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join
 from spark_jobs.session import first_parts, run_tasks

@@ -34,9 +34,8 @@ from darkhaloscope.dataset import (
 )
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.injection.hosts import SPLITS
 from darkhaloscope.packing import ORDER, Layout, Shuffle, count_shards, last_of_first
-from darkhaloscope.records import SHARDS
+from darkhaloscope.records import SHARDS, SPLITS
 from darkhaloscope.schema import SchemaError, to_batch
 from darkhaloscope.shuffle import Counted, Piece
 from darkhaloscope.stage import StageRun, input_hash, place

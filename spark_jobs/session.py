@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import itertools
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from darkhaloscope.schema import Schema, SchemaError, check_schema, refuse_unkno
 from darkhaloscope.search.area import AreaError
 from darkhaloscope.search.model import ModelError
 from darkhaloscope.search.reference import ReferenceRefused
+from darkhaloscope.sources.bank import BankError
 from darkhaloscope.stage import OutputRefused
 from darkhaloscope.storage import StorageError, join
 from darkhaloscope.survey.errors import CatalogueError
@@ -90,7 +92,7 @@ def first_parts(root: str, limit: int | None) -> list[Part]:
         raise DatasetError(f"{root}: nothing is committed there; run the stage that writes it first")
     if limit is None:
         return parts
-    before = [sum(p.rows for p in parts[:i]) for i in range(len(parts))]
+    before = itertools.accumulate((p.rows for p in parts[:-1]), initial=0)
     return [p for p, rows in zip(parts, before, strict=True) if rows < limit]
 
 
@@ -198,6 +200,7 @@ EXPECTED_ERRORS = (
     SchemaError,
     StorageError,
     NoJava,
+    BankError,
     CatalogueError,
     AreaError,
     ModelError,

@@ -94,17 +94,13 @@ def count_bricks(
     ids = ("brickname", "task_id")
     frame = read_committed(spark, manifest, MANIFEST, limit, order=ids, columns=ids)
     refuse_repeated_ids(frame, manifest)
-    found = frame.groupBy("brickname", FILE_COLUMN).count().collect()
+    files: dict[str, dict[str, int]] = {}
+    for row in frame.groupBy("brickname", FILE_COLUMN).count().collect():
+        files.setdefault(row.brickname, {})[row[FILE_COLUMN]] = row["count"]
     psf = _brick_psf(experiment)
-    names = sorted({r.brickname for r in found})
     return [
-        BrickRows(
-            name,
-            sum(r["count"] for r in found if r.brickname == name),
-            tuple(sorted(r[FILE_COLUMN] for r in found if r.brickname == name)),
-            psf.get(name),
-        )
-        for name in names
+        BrickRows(name, sum(of.values()), tuple(sorted(of)), psf.get(name))
+        for name, of in sorted(files.items())
     ]
 
 

@@ -32,16 +32,15 @@ from darkhaloscope.dataset import (
 )
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.records import TARGETS
+from darkhaloscope.records import SPLITS, TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
-from darkhaloscope.storage import filesystem, join, resolve
+from darkhaloscope.storage import join, remove, resolve
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.catalogue import Catalogue, read_chunks
 from darkhaloscope.survey.duplicates import box, inside, keep_unique, touch
 from darkhaloscope.survey.errors import CatalogueError, TransferFailed
 from darkhaloscope.survey.photoz import join_table, open_table, with_companion
-from darkhaloscope.survey.splits import NAMES
 from darkhaloscope.survey.sweeps import Sweep, in_chunks, list_sweeps
 from darkhaloscope.survey.targets import brick_splits_of, select_targets
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
@@ -80,7 +79,7 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
         _refuse_repeats(spark, output)
         counts = _totals(output, experiment)
         refuse_too_many(stage, counts["failed_sweeps"], counts["sweeps"], "sweep files", experiment)
-        _remove(join(output, CANDIDATES))
+        remove(join(output, CANDIDATES), recursive=True)
         gc(output)
         return stage.finish(**counts)
 
@@ -218,7 +217,7 @@ def _totals(output: str, experiment: Experiment) -> dict[str, Any]:
     chunks = committed_chunks(output).values()
     splits = _sum(c["splits"] for c in chunks)
     number = sum(splits.values())
-    wanted = {name: getattr(experiment.splits, name) for name in NAMES}
+    wanted = {name: getattr(experiment.splits, name) for name in SPLITS}
     empty = [name for name, share in wanted.items() if share > 0 and not splits[name]]
     return {
         "cuts": dict(_sum(c["cuts"] for c in chunks)),
@@ -226,8 +225,8 @@ def _totals(output: str, experiment: Experiment) -> dict[str, Any]:
         "failed_sweeps": sum(c["failed_sweeps"] for c in chunks),
         "rows": number,
         "chunks": len(chunks),
-        "splits": {name: splits[name] for name in NAMES},
-        "split_fractions": {name: round(splits[name] / max(number, 1), 4) for name in NAMES},
+        "splits": {name: splits[name] for name in SPLITS},
+        "split_fractions": {name: round(splits[name] / max(number, 1), 4) for name in SPLITS},
         "redshifts": dict(_sum(c["redshifts"] for c in chunks)),
         "warnings": [f"no target is in {name}: loosen the cuts or widen the footprint" for name in empty],
     }
@@ -238,9 +237,3 @@ def _sum(counts: Iterable[dict[str, int] | None]) -> Counter[str]:
     for one in counts:
         total.update(one or {})
     return total
-
-
-def _remove(folder: str) -> None:
-    fs, path = filesystem(folder)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)

@@ -21,7 +21,19 @@ def test_a_read_only_install_caches_in_the_users_own_folder(tmp_path, monkeypatc
     monkeypatch.setattr(compiled.tempfile, "gettempdir", lambda: str(tmp_path))
     assert PACKAGE in compiled.cache_directory(PACKAGE).parents
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert tmp_path in compiled.cache_directory(PACKAGE).parents
+    own = compiled.cache_directory(PACKAGE).parent
+    assert own.parent == tmp_path and own.stat().st_mode & 0o777 == 0o700
+    assert compiled.cache_directory(PACKAGE).parent == own, "found again by the next process"
+
+
+def test_a_cache_that_others_may_write_to_is_not_used(tmp_path, monkeypatch):
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    monkeypatch.setattr(compiled.tempfile, "tempdir", str(tmp_path))
+    planted = tmp_path / f"darkhaloscope-{os.getuid()}"
+    planted.mkdir()
+    planted.chmod(0o777)
+    assert planted not in compiled.cache_directory(PACKAGE).parents
 
 
 def test_changed_sources_get_another_cache(tmp_path):

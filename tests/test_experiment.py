@@ -54,6 +54,7 @@ def test_the_generations_are_those_of_the_seed_document():
         ("[injection]\ncontrol_frac = 1.5", ["control_frac", "0 to 1"]),
         ("[psf]\nmodel = 'kernel'", ["psf.kernel"]),
         ("[survey]\nbands = 'gx'", ["'gx'", "grz"]),
+        ("[survey]\nbad_maskbits = ['MEDIUN']", ["survey.bad_maskbits", "did you mean 'MEDIUM'"]),
         ("[survey", ["not TOML"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""What disks and servers do to a run, and that it ends as if nothing had happened.
+"""What servers and clocks do to a run, and that it ends as if nothing had happened.
 
 After each fault nothing half-written is seen; a repetition has every row once, the same bytes, and leaves no orphan.
 """
@@ -13,108 +13,16 @@ from pathlib import Path
 
 import boto3
 import numpy as np
-import pyarrow as pa
 import pytest
+from fault_cases import wait_until, write
 from faulty_server import FaultyServer
-from full_disk import small_disk
 
 from darkhaloscope import dataset as ds
-from darkhaloscope import stage, storage
-from darkhaloscope.experiment import from_dict
-from darkhaloscope.stage import OutputRefused, Owner, StageRun
+from darkhaloscope import servers, stage, storage
+from darkhaloscope.stage import OutputRefused, Owner
 from darkhaloscope.storage import StorageError, create_exclusive, filesystem, join, read_bytes, replace_file
 
-SCHEMA = pa.schema([("a", pa.int64()), ("b", pa.binary())])
-EXPERIMENT = from_dict({"name": "x", "variant": "v", "experiment_id": "e"}, "test")
-FAULTS = ("slow_down", "internal", "reset", "cut")
-
-
-def rows(n: int) -> list[pa.RecordBatch]:
-    noise = np.random.default_rng(0).bytes(1000 * n)
-    cells = [noise[i * 1000 : (i + 1) * 1000] for i in range(n)]
-    return [pa.record_batch({"a": np.arange(n), "b": cells}, schema=SCHEMA)]
-
-
-def write(root: str, n: int = 300, chunk: int = 0) -> ds.Part:
-    return ds.write_part(root, chunk, 0, rows(n), SCHEMA)
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(str(f.relative_to(folder)) for f in folder.rglob("*") if f.is_file())
-
-
-# ---- a full disk ----
-
-
-@pytest.fixture
-def disk(tmp_path):
-    with small_disk(tmp_path / "disk") as mounted:
-        yield mounted
-
-
-def test_a_disk_that_fills_while_a_part_is_written_leaves_nothing_and_a_repetition_has_the_same_bytes(
-    disk, tmp_path
-):
-    expected = write(str(tmp_path / "undisturbed"))
-    disk.fill(64 << 10)
-    before = files(disk.folder)
-    with pytest.raises(StorageError, match=r"part-00000.*No space left.*free space or give another place"):
-        write(str(disk.folder))
-    assert files(disk.folder) == before == ["ballast"]
-    disk.free()
-    part = write(str(disk.folder))
-    ds.commit_chunk(str(disk.folder), 0, [part])
-    assert (part.sha256, part.rows) == (expected.sha256, 300)
-    assert ds.gc(str(disk.folder)) == []
-
-
-def test_a_disk_that_is_full_when_a_manifest_is_written_commits_nothing(disk):
-    root = str(disk.folder)
-    part = write(root)
-    disk.fill(0)
-    with pytest.raises(StorageError, match=r"_manifest.json.*No space left.*free space"):
-        ds.commit_chunk(root, 0, [part])
-    assert ds.committed_chunks(root) == {} and files(disk.folder) == ["ballast", part.key]
-    disk.free()
-    ds.commit_chunk(root, 0, [part])
-    assert ds.read_table(root).num_rows == 300 and ds.gc(root) == []
-
-
-def test_a_disk_that_is_full_when_a_run_starts_or_ends_says_so_and_holds_nobody_up(disk):
-    root = str(disk.folder)
-    disk.fill(0)
-    with pytest.raises(StorageError, match=r"_owner.json.*No space left"):
-        Owner(root).acquire(take_over=False)
-    assert files(disk.folder) == ["ballast"]
-    disk.free()
-    with StageRun(root, "4c", EXPERIMENT, ("psf",), {}) as run:
-        disk.fill(0)
-        with pytest.raises(StorageError, match=r"_stage_config.json.*No space left"):
-            run.finish(rows=1)
-        disk.free()
-        run.finish(rows=1)
-    assert files(disk.folder) == ["_stage_config.json"]
-
-
-def test_a_heartbeat_that_finds_the_disk_full_is_tried_again(disk, capfd):
-    root = str(disk.folder)
-    alive = Owner(root, expiry_s=60, heartbeat_s=0.02)
-    alive.acquire(take_over=False)
-    disk.fill(0)
-    wait_until(lambda: "heartbeat missed" in capfd.readouterr().err)
-    disk.free()
-    written = (disk.folder / "_owner.json").stat().st_mtime_ns
-    wait_until(lambda: (disk.folder / "_owner.json").stat().st_mtime_ns > written)
-    alive.check()
-    alive.release()
-    assert files(disk.folder) == []
-
-
-def wait_until(true, seconds: float = 20) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not come to pass"
-        time.sleep(0.01)
+FAULTS = ("slow_down", "reset", "cut")
 
 
 # ---- a server that answers badly ----
@@ -128,7 +36,7 @@ def server(s3_bucket, s3_server):
     proxy = FaultyServer(s3_server)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ENDPOINT_URL", proxy.url)
-        patch.setattr(storage, "PAUSES_S", (0.01, 0.01, 0.01))
+        patch.setattr(servers, "PAUSES_S", (0.01, 0.01, 0.01))
         S3FileSystem.clear_instance_cache()
         yield proxy
     S3FileSystem.clear_instance_cache()
@@ -205,7 +113,7 @@ def test_a_commit_whose_answer_is_lost_is_a_commit(far):
 
 def test_an_upload_that_fails_leaves_nothing(far, monkeypatch):
     _, root = far
-    monkeypatch.setattr(storage, "PAUSES_S", ())
+    monkeypatch.setattr(servers, "PAUSES_S", ())
     fs, path = filesystem(root)
     with (
         pytest.raises(RuntimeError, match="lost"),
@@ -268,14 +176,8 @@ def test_more_chunks_than_a_page_of_a_listing_are_all_found_with_few_requests(fa
 # ---- two runs, and what their clocks say ----
 
 
-@pytest.fixture(params=["local", "s3"])
-def output(request, tmp_path):
-    if request.param == "local":
-        return str(tmp_path / "out")
-    return join(request.getfixturevalue("s3_bucket"), uuid.uuid4().hex)
-
-
-def test_a_second_start_is_refused_while_the_first_lives_and_allowed_after_it_died(output):
+def test_on_s3_a_second_start_is_refused_while_the_first_lives_and_allowed_after_it_died(s3_bucket):
+    output = join(s3_bucket, uuid.uuid4().hex)
     first = Owner(output, heartbeat_s=0.05)
     first.acquire(take_over=False)
     with pytest.raises(OutputRefused, match="is writing here"):
@@ -313,7 +215,7 @@ def test_a_clock_that_is_wrong_by_hours_neither_steals_an_output_nor_keeps_it(tm
     second.release()
 
 
-@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.parametrize("kind", ["slow_down", "cut"])
 def test_a_heartbeat_survives_a_server_that_fails(far, kind):
     proxy, root = far
     owner = Owner(root, heartbeat_s=0.02)

@@ -12,6 +12,7 @@ from darkhaloscope.packing import (
     last_of_first,
     layout_of,
     pixel_rows,
+    pixels_of,
     repack,
     shard_of,
     shuffle_keys,
@@ -82,6 +83,14 @@ def test_rows_beyond_float16_are_left_out_and_told():
     packed, fits = repack(batch, F32, F16)
     assert fits.tolist() == [True, False, False, True]
     assert packed.column("task_id").to_pylist() == [f"{0:032x}", f"{3:032x}"]
+
+
+@pytest.mark.parametrize("as_table", [True, False])
+def test_pixels_are_those_of_the_cells_whatever_rows_were_left_out(as_table):
+    some = stamp_rows(0, 6, F16).filter(pa.array([True, False, True, True, False, False]))
+    expected = [np.frombuffer(c, "<f2").reshape(3, 8, 8) for c in some["stamp"].to_pylist()]
+    found = pixels_of(pa.Table.from_batches([some.slice(0, 1), some.slice(1)]) if as_table else some)
+    assert found.dtype == np.dtype("<f2") and np.array_equal(found, expected)
 
 
 def test_slices_of_a_column_are_read_from_where_they_start():

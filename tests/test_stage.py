@@ -6,13 +6,12 @@ import pytest
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import from_dict
+from darkhaloscope.provenance import PACKAGE_FACTS, package_facts
 from darkhaloscope.stage import (
-    PACKAGE_FACTS,
     OutputRefused,
     Owner,
     StageRun,
     input_hash,
-    package_facts,
     place,
     read_record,
 )

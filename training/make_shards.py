@@ -38,11 +38,10 @@ from tqdm import tqdm
 from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError, Part, commit_chunk, committed_chunks, write_part
 from darkhaloscope.experiment import Experiment, load
-from darkhaloscope.injection.hosts import SPLITS
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import make_stamps
 from darkhaloscope.packing import Layout, packed_schema, repack
-from darkhaloscope.records import STAMPS, TARGETS
+from darkhaloscope.records import SPLITS, STAMPS, TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.shuffle import shuffled_order
 from darkhaloscope.simulated.field import Field, FieldPlan, field_names, mimic_of, paint_field

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from darkhaloscope.effects import cohens_d
-from darkhaloscope.injection.hosts import SPLITS
+from darkhaloscope.records import SPLITS
 
 BINS = 400
 AXES: dict[str, tuple[float, float, str]] = {

@@ -15,7 +15,6 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.grids import n_configurations
 from darkhaloscope.injection.keys import enumerated
 
-SPLITS = ("train", "val", "test")
 HOST_CLASS_STREAM = 0
 
 

@@ -19,11 +19,10 @@ from darkhaloscope.dataset import DatasetError, Part, open_part, write_part
 from darkhaloscope.draws import digest, digests, uniforms
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.balance import AXES, Tallies, Tally
-from darkhaloscope.injection.hosts import SPLITS
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.selection import Selection, columns_of
 from darkhaloscope.injection.total_light import NEEDED, total_magnitude_r
-from darkhaloscope.records import MANIFEST, TARGETS
+from darkhaloscope.records import MANIFEST, SPLITS, TARGETS
 from darkhaloscope.schema import check_schema, refuse_unknown
 
 ROWS_AT_A_TIME = 50_000  # targets read or rows laid out together

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.balance import auc_of
-from darkhaloscope.injection.hosts import SPLITS, host_ranks, hosts_wanted, is_control_host
-from darkhaloscope.records import TARGETS
+from darkhaloscope.injection.hosts import host_ranks, hosts_wanted, is_control_host
+from darkhaloscope.records import SPLITS, TARGETS
 
 SEEING_EDGES = (1.0, 1.15, 1.3, 1.45)  # psfsize_r, arcsec
 DEPTH_EDGES = (24.0, 24.4, 24.8, 25.2)  # psfdepth_r, AB mag

@@ -91,11 +91,7 @@ def render(
     image = np.empty((n, scene.n_band, *shape), np.float32)
     image[~ok] = 0.0
     magnification, rays = np.full(n, np.nan), np.zeros(n, np.int64)
-    index, bank = np.full(n, -1), NO_BANK
-    if sources is not None and (np.asarray(sources.index)[ok] >= 0).any():
-        used, place = np.unique(np.asarray(sources.index)[ok], return_inverse=True)
-        bank = unit_stamps(sources.stamps[used[used >= 0]])
-        index[ok] = np.where(used[place] < 0, -1, place - (used[0] < 0))
+    index, bank = _images_used(sources, ok)
     needed = psf.reach(n, WRAP, pixel_scale) - _empty_edge(scene, sources, shape, pixel_scale)
     reach = (np.ceil(np.maximum(np.nan_to_num(needed), 1.0) / REACH_STEP) * REACH_STEP).astype(int)
     flux = scene.flux.astype(np.float32)
@@ -137,6 +133,18 @@ class Lattice:
         size = tuple(next_fast_len(n + first + 1 + reach, real=True) for n in shape)
         keep = tuple(slice(first, first + n) for n in shape)
         return Lattice((size[0], size[1]), (keep[0], keep[1]), (keep[0].stop + margin, keep[1].stop + margin))
+
+
+def _images_used(
+    sources: SourceImages | None, ok: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], tuple[NDArray[np.float32], NDArray[np.float32]]]:
+    """Each row's place (n,) among the images that are needed, -1 for a Sersic source; and these, by `unit_stamps`."""
+    index, wanted = np.full(len(ok), -1), None if sources is None else np.asarray(sources.index)[ok]
+    if sources is None or wanted is None or not (wanted >= 0).any():
+        return index, NO_BANK
+    used, place = np.unique(wanted, return_inverse=True)
+    index[ok] = np.where(used[place] < 0, -1, place - (used[0] < 0))
+    return index, unit_stamps(sources.stamps[used[used >= 0]])
 
 
 def _empty_edge(

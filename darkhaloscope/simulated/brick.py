@@ -7,10 +7,11 @@ from functools import partial
 
 import numpy as np
 
+from darkhaloscope.records import BANDS
 from darkhaloscope.simulated import observing, populations
 from darkhaloscope.simulated.catalogue import Observed, in_primary
 from darkhaloscope.simulated.noise import correlated_noise
-from darkhaloscope.simulated.observing import BANDS, Conditions, draw_conditions
+from darkhaloscope.simulated.observing import Conditions, draw_conditions
 from darkhaloscope.simulated.painter import paint_objects
 from darkhaloscope.simulated.populations import Objects
 from darkhaloscope.simulated.sky_plan import (

@@ -13,7 +13,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from darkhaloscope.lensing.psf import SIGMA_TO_FWHM
-from darkhaloscope.simulated.observing import BANDS, PIXEL_SCALE, Conditions, noise_pixels
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
+from darkhaloscope.simulated.observing import Conditions, noise_pixels
 from darkhaloscope.simulated.populations import Objects
 from darkhaloscope.simulated.sky_plan import brick_area_deg2
 from darkhaloscope.survey.bricks import brick_bounds, brick_centre, brick_id, parse_names
@@ -96,7 +97,7 @@ def _blend(seen: Objects, truth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Give the light of faint neighbours to the brighter one; return who survives, and the fluxes."""
     survives, truth = np.ones(len(truth), dtype=bool), truth.copy()
     if len(truth) > 1:
-        position = np.stack([seen["x"], seen["y"]], axis=1) * PIXEL_SCALE
+        position = np.stack([seen["x"], seen["y"]], axis=1) * PIXEL_SCALE_ARCSEC
         pairs = cKDTree(position).query_pairs(BLEND_ARCSEC, output_type="ndarray")
         order = np.argsort(-truth[pairs, 1].max(axis=1, initial=0.0), kind="stable")
         for a, b in pairs[order]:
@@ -112,7 +113,7 @@ def _identity(
 ) -> dict[str, np.ndarray]:
     count = len(snr)
     sigma = np.maximum(0.01, 0.6 * psfsize / snr)  # arcsec, each axis
-    east, north = sigma * rng.standard_normal((2, count)) / PIXEL_SCALE
+    east, north = sigma * rng.standard_normal((2, count)) / PIXEL_SCALE_ARCSEC
     ra, dec = observed.wcs.pixel_to_sky(seen["x"] - east, seen["y"] + north)
     brick = int(brick_id(*parse_names([observed.name]))[0])
     ivar = ((3600.0 / sigma) ** 2).astype(np.float32)

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.simulated import observing, populations
 from darkhaloscope.simulated.brick import MARGIN, expose, gather
 from darkhaloscope.simulated.catalogue import measure
-from darkhaloscope.simulated.observing import BANDS, PIXEL_SCALE
 from darkhaloscope.simulated.populations import Objects
 from darkhaloscope.simulated.sky_plan import BrickPlan, SkyConfig, brick_wcs, generator
 from darkhaloscope.survey.bricks import brick_id, brick_name
@@ -131,7 +131,7 @@ def _objects(
 ) -> tuple[Objects, dict[str, np.ndarray]]:
     """Draw the objects of a field, with x, y, ra, dec; and where the peculiar targets are."""
     side = wcs.width + 2 * SHINE_IN
-    area = (side * PIXEL_SCALE / 3600.0) ** 2
+    area = (side * PIXEL_SCALE_ARCSEC / 3600.0) ** 2
     galaxies = populations.draw_galaxies(rng, area, ebv, plan.faint_r, 1.0)
     sky = populations.concatenate([galaxies, populations.draw_stars(rng, area, ebv, plan.faint_r)])
     sky |= {k: rng.uniform(-SHINE_IN, wcs.width + SHINE_IN, len(sky["q"])) for k in ("x", "y")}
@@ -167,8 +167,8 @@ def _peculiar(rng: np.random.Generator, kind: str, target: dict[str, Any]) -> Ob
     angle = 2 * np.pi * (np.arange(count) + rng.random()) / max(count, 1)
     angle = angle if kind == "ring" else rng.uniform(0, 2 * np.pi, count)
     squeeze = rng.uniform(0.6, 1.0) if kind == "ring" else 1.0
-    around["x"] = around["x"] + radius * np.cos(angle) / PIXEL_SCALE
-    around["y"] = around["y"] + squeeze * radius * np.sin(angle) / PIXEL_SCALE
+    around["x"] = around["x"] + radius * np.cos(angle) / PIXEL_SCALE_ARCSEC
+    around["y"] = around["y"] + squeeze * radius * np.sin(angle) / PIXEL_SCALE_ARCSEC
     if kind == "merger":
         fainter = {"g": 0.7, "r": 0.7, "z": 0.7, "w1": 0.7}
     else:  # star-forming: bluer than the target by about a magnitude in g - r

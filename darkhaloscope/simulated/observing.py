@@ -8,12 +8,10 @@ import numpy as np
 from scipy.special import ndtr
 
 from darkhaloscope.lensing.psf import SIGMA_TO_FWHM
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.simulated import reference
 from darkhaloscope.survey.maskbits import BITS
 from darkhaloscope.survey.photometry import flux
-
-PIXEL_SCALE = 0.262
-BANDS = "grz"
 
 # Effective sky brightness, nmgy/pixel: var = sigma_sky^2 (1 + flux / this). Slope of 1/invvar against image on
 # the DR9 brick 0591m305 (35,100, 41,500, 56,900 e-/nmgy) times its sky variance (0.0020, 0.0025, 0.0089)^2.
@@ -56,7 +54,7 @@ def sky_sigma(psfsize_arcsec: float, depth_mag: float) -> float:
 
 def noise_pixels(psfsize_arcsec: np.ndarray | float) -> np.ndarray:
     """Return Neff, the noise-equivalent pixels of a PSF of the survey's `psfsize`: its definition, solved."""
-    return 4.0 * np.pi * (np.asarray(psfsize_arcsec) / PIXEL_SCALE / SIGMA_TO_FWHM) ** 2
+    return 4.0 * np.pi * (np.asarray(psfsize_arcsec) / PIXEL_SCALE_ARCSEC / SIGMA_TO_FWHM) ** 2
 
 
 def draw_conditions(
@@ -131,7 +129,7 @@ def star_mask_radius_arcsec(mag: np.ndarray) -> np.ndarray:
 def star_halos(maskbits: np.ndarray, x: np.ndarray, y: np.ndarray, mag: np.ndarray) -> None:
     """Set MEDIUM around stars brighter than G = 16 and BRIGHT around those brighter than 13, in place."""
     for star in np.flatnonzero(mag < 16.0):
-        radius = float(star_mask_radius_arcsec(mag[star])) / PIXEL_SCALE
+        radius = float(star_mask_radius_arcsec(mag[star])) / PIXEL_SCALE_ARCSEC
         _set_disc(maskbits, x[star], y[star], radius, 1 << BITS["MEDIUM"])
         if mag[star] < 13.0:
             _set_disc(maskbits, x[star], y[star], radius / 2.0, 1 << BITS["BRIGHT"])

@@ -20,9 +20,9 @@ from scipy.special import gammainc, j0
 
 from darkhaloscope.lensing.light import sersic_bn, sersic_surface_brightness
 from darkhaloscope.lensing.psf import moffat_alpha, moffat_transform, psf_profile, psfsize_to_fwhm
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.survey.photometry import flux as flux_of
 
-PIXEL_SCALE = 0.262
 FLOOR = 0.08  # of the sky sigma: light fainter than this is not drawn
 AUREOLE = {"share": 0.04, "fwhm_arcsec": 8.0, "beta": 1.5}  # wings of stars brighter than r = 13
 STAMP_SIZES = np.array([24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768])
@@ -93,7 +93,7 @@ def paint_galaxies(
     """
     size = _stamp_size(flux, reff_arcsec, q, n, fwhm_arcsec, beta, floor)
     where = np.clip(np.interp(n, _INDICES, np.arange(len(_INDICES))), 0, len(_INDICES) - 1.001)
-    alpha = moffat_alpha(fwhm_arcsec, beta) / PIXEL_SCALE
+    alpha = moffat_alpha(fwhm_arcsec, beta) / PIXEL_SCALE_ARCSEC
     corner = [np.floor(np.asarray(c) + 0.5).astype(np.int64) - size // 2 for c in (x, y)]
     tables = sersic_transforms(), _moffat_table(beta)
     for side in np.unique(size):
@@ -102,7 +102,7 @@ def paint_galaxies(
         for part in (rows[i : i + chunk] for i in range(0, len(rows), chunk)):
             spectrum = _spectra(
                 int(side), x[part] - corner[0][part], y[part] - corner[1][part], flux[part].astype(np.float64),
-                reff_arcsec[part] / PIXEL_SCALE, q[part], phi_rad[part], where[part], alpha[part],
+                reff_arcsec[part] / PIXEL_SCALE_ARCSEC, q[part], phi_rad[part], where[part], alpha[part],
                 _LOG_K[0], _LOG_K[1] - _LOG_K[0], _Z_STEP, *tables,
             )  # fmt: skip
             stamps = irfft2(spectrum, s=(int(side), int(side)), overwrite_x=True)
@@ -113,11 +113,11 @@ def _stamp_size(
     flux: Floats, reff: Floats, q: Floats, n: Floats, fwhm: Floats, beta: float, floor: Floats
 ) -> NDArray[np.int64]:
     """Side of each galaxy's stamp: twice the radius at which it falls below `floor` in every band."""
-    radii = np.geomspace(8.0, 384.0, 25)[:, None] * PIXEL_SCALE
-    relative = (flux / floor).max(axis=1) * PIXEL_SCALE**2
+    radii = np.geomspace(8.0, 384.0, 25)[:, None] * PIXEL_SCALE_ARCSEC
+    relative = (flux / floor).max(axis=1) * PIXEL_SCALE_ARCSEC**2
     galaxy = sersic_surface_brightness(radii * np.sqrt(q), 0.0, relative, reff, 1.0, 0.0, n)
     star = relative * psf_profile(radii, fwhm.max(axis=1), "moffat", beta)
-    reach = np.where(galaxy + star > 1.0, radii / PIXEL_SCALE, 8.0).max(axis=0)
+    reach = np.where(galaxy + star > 1.0, radii / PIXEL_SCALE_ARCSEC, 8.0).max(axis=0)
     return STAMP_SIZES[np.minimum(np.searchsorted(STAMP_SIZES, 2.0 * reach), len(STAMP_SIZES) - 1)]
 
 
@@ -182,8 +182,8 @@ def paint_stars(
     floor: Floats,
 ) -> None:
     """Add point sources, the Moffat effective PSF at pixel centres, in place; arguments as `paint_galaxies`."""
-    central = psf_profile(0.0, fwhm_arcsec, "moffat", beta) * PIXEL_SCALE**2 * flux
-    alpha = moffat_alpha(fwhm_arcsec, beta) / PIXEL_SCALE
+    central = psf_profile(0.0, fwhm_arcsec, "moffat", beta) * PIXEL_SCALE_ARCSEC**2 * flux
+    alpha = moffat_alpha(fwhm_arcsec, beta) / PIXEL_SCALE_ARCSEC
     contrast = np.maximum(central / floor, 1.0)
     reach = np.maximum(alpha * np.sqrt(contrast ** (1.0 / beta) - 1.0), 4.0).max(axis=1)
     _add_moffats(image, x, y, central, alpha, float(beta), np.ceil(reach).astype(np.int64))
@@ -219,7 +219,7 @@ def paint_objects(
     at_y = np.clip(objects["y"], 0, psfsize.shape[1] - 1).astype(int)
     at_x = np.clip(objects["x"], 0, psfsize.shape[2] - 1).astype(int)
     fwhm = psfsize_to_fwhm(psfsize[:, at_y, at_x].T.astype(np.float64), "moffat", beta)
-    light = np.stack([flux_of(objects[f"mag_{band}"]) for band in "grz"], axis=1)
+    light = np.stack([flux_of(objects[f"mag_{band}"]) for band in BANDS], axis=1)
     floor = FLOOR * sigma
     stars = objects["kind"] == "star"
     wings = stars & (objects["mag_r"] < 13.0)

@@ -8,7 +8,6 @@ from typing import Literal
 
 import numpy as np
 
-from darkhaloscope.simulated.observing import PIXEL_SCALE
 from darkhaloscope.survey.bricks import brick_at, brick_bounds, brick_centre, brick_name, parse_names
 from darkhaloscope.survey.wcs import TanWcs
 
@@ -84,9 +83,8 @@ def generator(config: SkyConfig, *key: str) -> np.random.Generator:
 
 def brick_wcs(name: str, pixels: int) -> TanWcs:
     """Return a brick's WCS: the survey's, cut down around the centre for small bricks."""
-    ra, dec = (float(v[0]) for v in brick_centre(*parse_names([name])))
-    step, middle = PIXEL_SCALE / 3600.0, (pixels + 1) / 2.0
-    return TanWcs((ra, dec), (middle, middle), ((-step, 0.0), (0.0, step)), pixels, pixels)
+    (ra,), (dec,) = brick_centre(*parse_names([name]))
+    return TanWcs.of_brick(float(ra), float(dec), pixels)
 
 
 def bricks_touched(wcs: TanWcs, margin: int) -> list[str]:

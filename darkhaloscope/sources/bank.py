@@ -27,9 +27,8 @@ import h5py
 import numpy as np
 
 from darkhaloscope.draws import digest, uniforms
-from darkhaloscope.records import BANDS
+from darkhaloscope.records import BANDS, SPLITS
 
-SPLITS = ("train", "val", "test")
 SPLIT_STREAM = 0
 REQUIRED = ("index", "hlr_arcsec", "hlr_image_arcsec", "clumpiness", "split")
 OPTIONAL = ("snr", "mag_r", "g_r", "r_z", "redshift", "axis_ratio")

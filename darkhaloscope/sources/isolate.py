@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, label
 
+from darkhaloscope.robust import mad_sigma
+
 THRESHOLD_SIGMA = 1.5
 MIN_AREA = 10
 ROUNDS = 3  # objects raise the first guess of the sky; it settles in two
@@ -93,11 +95,10 @@ def _is_sky(segments: np.ndarray) -> np.ndarray:
 
 
 def _sky(values: np.ndarray) -> tuple[float, float]:
-    middle = float(np.median(values))
-    sigma = float(1.4826 * np.median(np.abs(values - middle)))
+    sigma = float(mad_sigma(values))
     if not sigma > 0:
         raise NotAGalaxy("no noise to measure: more than half of the pixels have one value")
-    return middle, sigma
+    return float(np.median(values)), sigma
 
 
 def _label_in_the_middle(segments: np.ndarray) -> int:
@@ -116,7 +117,7 @@ def _kept(light: np.ndarray, mine: np.ndarray, foreign: np.ndarray, sky: np.ndar
     foreign = binary_dilation(foreign, iterations=GROW) & ~mine
     alone = _without(light, mine, foreign)
     smooth = gaussian_filter(alone, SMOOTH)
-    noise = 1.4826 * np.median(np.abs(smooth[sky] - np.median(smooth[sky])))
+    noise = mad_sigma(smooth[sky])
     parts, _ = label(inner | (smooth > OUTSKIRTS_SIGMA * noise))
     outskirts = parts == parts[mine][0]
     taper = np.clip(1 - distance_transform_edt(~outskirts) / (TAPER + 1), 0, 1)

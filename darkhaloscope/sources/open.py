@@ -11,9 +11,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from darkhaloscope.sources.bank import REQUIRED, SPLITS, YOUNG, Bank, BankError, make_index
+from darkhaloscope.records import SPLITS
+from darkhaloscope.sources.bank import REQUIRED, YOUNG, Bank, BankError, make_index
 from darkhaloscope.sources.synthetic import synthetic_bank
 from darkhaloscope.storage import filesystem, is_local
+from darkhaloscope.survey.errors import TransferFailed
+
+MAX_BYTES = 64 << 30  # of a remote bank: a million galaxies are about 20 GB
 
 
 @cache
@@ -41,19 +45,18 @@ def open_bank(url: str) -> Bank:
 
 
 def _copy(url: str) -> str:
-    fs, remote = filesystem(url)
+    from darkhaloscope.survey.files import copy_to_local  # here: a GPU host may have no web client
+
     folder = tempfile.mkdtemp(prefix="source-bank-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    target = str(Path(folder) / "bank.h5")
+    target = Path(folder, "bank.h5")
     try:
-        fs.get_file(remote, target)
+        copy_to_local(url, target, MAX_BYTES)
     except FileNotFoundError:
         raise BankError(f"{url}: no such source bank") from None
-    if fs.size(remote) != Path(target).stat().st_size:
-        raise BankError(
-            f"{url}: the copy has {Path(target).stat().st_size} of {fs.size(remote)} bytes; try again"
-        )
-    return target
+    except TransferFailed as error:
+        raise BankError(f"{error}; the source bank could not be copied, try again") from error
+    return str(target)
 
 
 def _checked(file: h5py.File, url: str) -> Bank:

@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from darkhaloscope.survey.files import local_copy, read_fits_columns
+from darkhaloscope.survey.errors import CatalogueError, FitsBroken
+from darkhaloscope.survey.files import local_copy
+from darkhaloscope.survey.fits_rows import open_rows, text
 
 BRICK_DEG = 0.25
 _ROWS = 721
@@ -184,20 +186,25 @@ def read_brick_table(url: str, scratch: str | None = None) -> BrickTable:
 
     Raises:
         FileNotFoundError: there is none at `url`.
-        ValueError: it lacks a name or centre column, or its centres are not those of the brick grid.
+        CatalogueError: not FITS, cut off, without names or centres, or its centres are not those of the brick grid.
     """
+    wanted = ["brickname", "ra", "dec", "ebv"]
+    wanted += [f"{k}_{b}" for k in ("nexp", "psfsize", "psfdepth", "galdepth") for b in "griz"]
     with local_copy(url, scratch) as path:
-        wanted = ["brickname", "ra", "dec", "ebv"]
-        wanted += [f"{k}_{b}" for k in ("nexp", "psfsize", "psfdepth", "galdepth") for b in "griz"]
-        columns = read_fits_columns(path, wanted)
+        try:
+            with open_rows(path) as rows:
+                columns = rows.read(wanted, 0, rows.rows)
+        except FitsBroken as error:
+            raise CatalogueError(f"{url}: brick table {error}; fetch it again") from error
     if missing := [n for n in wanted[:3] if n not in columns]:
-        raise ValueError(f"{url}: no columns {missing}; expected a survey-bricks table")
+        raise CatalogueError(f"{url}: no columns {missing}; expected a survey-bricks table")
+    columns["brickname"] = text(columns["brickname"])
     table = BrickTable(columns, url)
     ra, dec = brick_centre(*brick_at(columns["ra"], columns["dec"]))
     away = np.hypot((columns["ra"] - ra + 180.0) % 360.0 - 180.0, columns["dec"] - dec)
     if len(table) and away.max() > 1e-6:
         worst = int(np.argmax(away))
-        raise ValueError(
+        raise CatalogueError(
             f"{url}: brick {columns['brickname'][worst]} is centred at {columns['ra'][worst]}, "
             f"{columns['dec'][worst]}, expected {ra[worst]}, {dec[worst]}; is it a 0.25 deg brick table?"
         )

@@ -10,7 +10,7 @@ import numpy as np
 from darkhaloscope.records import BANDS
 from darkhaloscope.survey.errors import CatalogueError, FitsBroken
 from darkhaloscope.survey.files import check_fits, local_copy
-from darkhaloscope.survey.fits_rows import open_rows
+from darkhaloscope.survey.fits_rows import open_rows, text
 from darkhaloscope.survey.photometry import depth_magnitude
 
 REQUIRED = (
@@ -89,11 +89,6 @@ def catalogue_of(columns: dict[str, np.ndarray], url: str) -> Catalogue:
     for band in BANDS:
         columns[f"psfdepth_{band}"] = depth_magnitude(columns[f"psfdepth_{band}"])
     return Catalogue(columns, tuple(name for name in OPTIONAL if name not in columns), url)
-
-
-def text(values: np.ndarray) -> np.ndarray:
-    """Return (n,) str without trailing blanks of a column of bytes or str (TYPE is "PSF " in DR8)."""
-    return np.char.rstrip(np.asarray(values).astype("U"))
 
 
 def host_id(release: np.ndarray, brickid: np.ndarray, objid: np.ndarray) -> np.ndarray:

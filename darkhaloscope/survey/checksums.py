@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import tempfile
 from pathlib import Path
@@ -50,9 +49,3 @@ def read_checksums(source_url: str, brickname: str, client: Client | None = None
         except (FileNotFoundError, TransferFailed):
             return {}
         return parse_checksums(copy.read_text(errors="replace"))
-
-
-def sha256_of(path: Path) -> str:
-    """Return the sha256 of a local file in hexadecimal."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

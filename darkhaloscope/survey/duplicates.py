@@ -9,18 +9,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
+from darkhaloscope.sky import chord, unit_vectors
+
 RADIUS_ARCSEC = 1.0
-
-
-def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Return points on the unit sphere, (n, 3), of positions in degrees: no seam at RA 0, no poles."""
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
-
-
-def chord(radius_arcsec: float) -> float:
-    """Return the straight distance of two points of the unit sphere that are `radius_arcsec` apart."""
-    return 2 * np.sin(np.radians(radius_arcsec / 3600) / 2)
 
 
 def box(ra: np.ndarray, dec: np.ndarray, radius_arcsec: float = RADIUS_ARCSEC) -> np.ndarray:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from darkhaloscope.provenance import sha256_of
 from darkhaloscope.storage import StorageError, filesystem, is_local, is_web, join, shown
-from darkhaloscope.survey.checksums import read_checksums, sha256_of
+from darkhaloscope.survey.checksums import read_checksums
 from darkhaloscope.survey.coadds import MAX_FILE_BYTES, brick_files, file_path
 from darkhaloscope.survey.errors import FitsBroken, TransferFailed
 from darkhaloscope.survey.files import check_fits, copy_to_local

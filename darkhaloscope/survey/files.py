@@ -1,4 +1,4 @@
-"""Survey files from anywhere to a local path, whole: size-checked copies, FITS structure, table columns."""
+"""Survey files from anywhere to a local path, whole: size-checked copies, FITS structure."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ import errno
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
 from fsspec.callbacks import Callback
 
 from darkhaloscope.storage import StorageError, filesystem, is_local, is_web, shown
@@ -174,37 +173,3 @@ def _data_bytes(cards: dict[str, Any]) -> int:
         return 0
     elements = cards.get("PCOUNT", 0) + math.prod(axes)
     return abs(cards["BITPIX"]) // 8 * cards.get("GCOUNT", 1) * elements
-
-
-def read_fits_columns(path: str, wanted: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read columns of the first table of a local FITS file, whatever the case of their names.
-
-    Args:
-        path: local file, gzipped or not.
-        wanted: names in lower case; those the file lacks are left out.
-
-    Returns:
-        lower-case name -> array in the machine's byte order; bytes become str without trailing blanks.
-
-    Raises:
-        FitsBroken: not a FITS file, or no table in it.
-    """
-    import fitsio  # here: a GPU host, which reads no FITS, has none
-
-    try:
-        with fitsio.FITS(path) as fits:
-            hdu = next((hdu for hdu in fits if isinstance(hdu, fitsio.hdu.TableHDU)), None)
-            if hdu is None:
-                raise FitsBroken(f"{path}: no binary table in it")
-            there = {name.lower(): name for name in hdu.get_colnames()}
-            names = [there[w] for w in wanted if w in there]
-            data = hdu.read(columns=names) if names else np.empty(hdu.get_nrows(), dtype=[])
-    except OSError as error:
-        raise FitsBroken(f"{path}: cannot be read as FITS: {error}") from error
-    return {name.lower(): _native(data[name]) for name in names}
-
-
-def _native(values: np.ndarray) -> np.ndarray:
-    if values.dtype.kind in "SU":  # fitsio pads or strips as its build decides; TYPE is "PSF " in DR8
-        return np.char.rstrip(values.astype("U"))
-    return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))

@@ -77,6 +77,11 @@ def open_rows(path: str) -> Iterator[FitsRows]:
         yield FitsRows(stream, offset, rows, row, names)
 
 
+def text(values: np.ndarray) -> np.ndarray:
+    """Return (n,) str without trailing blanks of a column of bytes or str (TYPE is "PSF " in DR8)."""
+    return np.char.rstrip(np.asarray(values).astype("U"))
+
+
 def _values(block: np.ndarray, column: Any) -> np.ndarray:
     values = block[column.name]
     if column.format.format == "L":

@@ -12,16 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import astropy.units as u
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from astropy.coordinates import SkyCoord, search_around_sky
 from astropy.table import Table
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from darkhaloscope.records import BANDS
+from darkhaloscope.sky import groups
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.files import local_copy
 
@@ -254,12 +251,8 @@ def mark_duplicates(positions: Positions) -> Positions:
     """
     good = np.flatnonzero(positions.fault == "")
     fault = positions.fault.copy()
-    if len(good) < 2:
-        return positions
-    sky = SkyCoord(positions.columns["ra"][good] * u.deg, positions.columns["dec"][good] * u.deg)
-    first, second, _, _ = search_around_sky(sky, sky, DUPLICATE_ARCSEC * u.arcsec)
-    near = coo_array((np.ones(len(first), bool), (first, second)), (len(good), len(good)))
-    group = connected_components(near, directed=False)[1]
+    ra, dec = (positions.columns[axis][good] for axis in ("ra", "dec"))
+    group = groups(ra, dec, DUPLICATE_ARCSEC)
     for number in np.flatnonzero(np.bincount(group) > 1):
         rows = good[group == number]
         if len(set(positions.columns["label"][rows].tolist())) > 1:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.records import SPLITS
 from darkhaloscope.sections import Splits
 from darkhaloscope.survey.bricks import brick_bounds, brick_id, parse_names
 
-NAMES = ("train", "val", "test")
 GUARD = "guard"
 _REGION = 0  # no HEALPix nside
 _STREAM = 0
@@ -72,7 +72,7 @@ def part_of(number: np.ndarray, kind: int, splits: Splits, seed: int) -> np.ndar
     unique, inverse = np.unique(number, return_inverse=True)
     draw = uniforms([digest("split", seed, kind, n) for n in unique.tolist()], _STREAM, 1)[:, 0]
     edges = np.cumsum([splits.train, splits.val])
-    return np.array(NAMES)[np.searchsorted(edges, draw, side="right").clip(max=2)][inverse]
+    return np.array(SPLITS)[np.searchsorted(edges, draw, side="right").clip(max=2)][inverse]
 
 
 def cell_split(cell: np.ndarray, splits: Splits, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.sections import Survey
-from darkhaloscope.storage import filesystem, is_local, join, read_bytes, resolve
+from darkhaloscope.storage import filesystem, is_local, join, read_bytes, resolve, retrying
 
 LISTS = (".txt", ".lst")
 
@@ -44,7 +44,7 @@ def _in_folder(folder: str) -> dict[str, int]:
     """Return URL -> size of a folder's sweep files; 0 where the source does not tell (an index page)."""
     fs, path = filesystem(folder)
     scheme = "" if is_local(folder) or path.startswith("http") else "s3://"
-    found = fs.glob(f"{path}/sweep-*.fits", detail=True)
+    found = retrying(folder, lambda: fs.glob(f"{path}/sweep-*.fits", detail=True))
     names = {scheme + name: facts for name, facts in found.items() if not name.endswith("-pz.fits")}
     return {name: int(facts.get("size") or 0) for name, facts in names.items()}
 

@@ -10,9 +10,10 @@ import numpy as np
 from darkhaloscope.records import BANDS
 from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_id
-from darkhaloscope.survey.catalogue import Catalogue, host_id, text
+from darkhaloscope.survey.catalogue import Catalogue, host_id
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.extinction import extinction
+from darkhaloscope.survey.fits_rows import text
 from darkhaloscope.survey.photometry import magnitude
 from darkhaloscope.survey.redshifts import host_redshifts
 from darkhaloscope.survey.splits import GUARD, assign_splits, region_splits, sky_cell

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,6 +29,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util.retry import RequestHistory, Retry
 
+from darkhaloscope.provenance import code_version
 from darkhaloscope.sections import Fetch
 from darkhaloscope.storage import StorageError, shown
 from darkhaloscope.survey.errors import Interrupted, TransferFailed
@@ -87,7 +87,7 @@ class Client:
             maxsize=connections or fetch.connections,
             block=True,
             timeout=urllib3.Timeout(connect=min(fetch.timeout_s, 20.0), read=fetch.timeout_s),
-            headers={"User-Agent": f"darkhaloscope/{_version()}", "Accept-Encoding": "identity"},
+            headers={"User-Agent": f"darkhaloscope/{code_version()}", "Accept-Encoding": "identity"},
         )
         self._quiet_until = 0.0
 
@@ -243,13 +243,6 @@ class Client:
 def client_of(fetch: Fetch = Fetch(), connections: int | None = None) -> Client:
     """Return this process's client for some limits."""
     return Client(fetch, connections)
-
-
-def _version() -> str:
-    try:
-        return version("darkhaloscope")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _broken(url: str, error: Exception) -> TransferFailed:

@@ -1,4 +1,4 @@
-"""The gnomonic (TAN) projection of coadd bricks, vectorised over positions and over bricks.
+"""The gnomonic (TAN) projection of coadd bricks, vectorised over positions.
 
 Calabretta & Greisen (2002, A&A 395, 1077), equations 12 to 14 and 54. Pixel coordinates are 0-based with
 pixel centres at integers: FITS coordinates minus one.
@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from darkhaloscope.records import PIXEL_SCALE_ARCSEC
 
 BRICK_PIXELS = 3600
-BRICK_CRPIX = 1800.5
 
 
 def tangent_plane(
@@ -50,23 +49,6 @@ def tangent_plane_to_sky(
     return np.degrees(ra) % 360.0, np.degrees(dec)
 
 
-def brick_pixel(
-    ra: np.ndarray, dec: np.ndarray, brick_ra: np.ndarray, brick_dec: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return 0-based pixel coordinates of positions on their bricks' coadds, as the survey lays them out.
-
-    Args:
-        ra, dec: positions, deg.
-        brick_ra, brick_dec: centre of each position's brick, deg.
-
-    Returns:
-        x (towards smaller RA is larger x), y, float64 pixels of 0.262 arcsec.
-    """
-    xi, eta = tangent_plane(ra, dec, brick_ra, brick_dec)
-    scale = PIXEL_SCALE_ARCSEC / 3600.0
-    return -xi / scale + BRICK_CRPIX - 1, eta / scale + BRICK_CRPIX - 1
-
-
 @dataclass(frozen=True)
 class TanWcs:
     """A TAN image's world coordinates, as its FITS header gives them.
@@ -82,11 +64,10 @@ class TanWcs:
     height: int
 
     @classmethod
-    def of_brick(cls, ra: float, dec: float) -> TanWcs:
-        """Return the WCS of the survey's 3600 x 3600 coadd of the brick centred at (ra, dec), deg."""
-        scale = PIXEL_SCALE_ARCSEC / 3600.0
-        crpix = (BRICK_CRPIX, BRICK_CRPIX)
-        return cls((ra, dec), crpix, ((-scale, 0.0), (0.0, scale)), BRICK_PIXELS, BRICK_PIXELS)
+    def of_brick(cls, ra: float, dec: float, pixels: int = BRICK_PIXELS) -> TanWcs:
+        """Return the WCS of the survey's coadd of the brick centred at (ra, dec), deg; or of its middle `pixels`."""
+        scale, middle = PIXEL_SCALE_ARCSEC / 3600.0, (pixels + 1) / 2
+        return cls((ra, dec), (middle, middle), ((-scale, 0.0), (0.0, scale)), pixels, pixels)
 
     @classmethod
     def from_header(cls, header: Mapping[str, Any], width: int, height: int) -> TanWcs:

@@ -1,4 +1,4 @@
-"""A few stamps to look at: which, their rows with pixels, and how pixels become a picture of a page."""
+"""A few stamps to look at: which, their rows, and how pixels become a picture of a page."""
 
 from __future__ import annotations
 
@@ -64,14 +64,6 @@ def rows_of(root: str, task_ids: list[str]) -> pa.Table | None:
                 if (mask := pc.is_in(ids, value_set=wanted)).to_numpy().any():
                     found.append(part.read_row_group(group).filter(mask))
     return pa.concat_tables(found) if found else None
-
-
-def pixels_of(table: pa.Table) -> list[np.ndarray]:
-    """Return the stamps of rows read with `rows_of`, each (band, y, x), as the file's metadata lays them out."""
-    metadata = table.schema.metadata or {}
-    dtype = metadata.get(b"stamp_dtype", b"float32").decode()
-    shape = tuple(int(n) for n in metadata[b"stamp_shape"].decode().split(","))
-    return [np.frombuffer(cell, dtype).reshape(shape) for cell in table.column("stamp").to_pylist()]
 
 
 def data_uri(rgb: np.ndarray) -> str:

@@ -18,10 +18,10 @@ from matplotlib.axes import Axes
 from darkhaloscope.charts import BLUE, GREY, ORANGE, draw
 from darkhaloscope.dataset import committed_chunks, committed_files, open_part
 from darkhaloscope.injection.balance import AXES, BINS, MEASURES, Tally, add_tallies
-from darkhaloscope.injection.hosts import SPLITS
 from darkhaloscope.page import Chart, Page, Section, Table
-from darkhaloscope.records import INJECTION
+from darkhaloscope.records import INJECTION, SPLITS
 from darkhaloscope.stage import read_record
+from darkhaloscope.validation.histogram import Histogram
 
 ROWS = 65_536
 QUANTILES = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
@@ -34,12 +34,11 @@ RIGHT_ASCENSION, DECLINATION = np.linspace(0, 360, 121), np.linspace(-90, 90, 61
 
 @dataclass
 class _Seen:
-    """What is counted of a manifest. histograms: column -> (label, FINE) counts between its `ranges`."""
+    """What is counted of a manifest. histograms: column -> that of the controls, that of the positives."""
 
-    ranges: dict[str, tuple[float, float]]
+    histograms: dict[str, tuple[Histogram, Histogram]]
     rows: Counter[tuple[str, ...]] = field(default_factory=Counter)
     bricks: Counter[str] = field(default_factory=Counter)
-    histograms: dict[str, np.ndarray] = field(default_factory=dict)
     occupancy: Any = 0
     sky: Any = 0
 
@@ -65,7 +64,7 @@ def manifest_page(root: str) -> Page:
 
 def _look_through(root: str) -> _Seen:
     urls = committed_files(root)
-    seen = _Seen(_ranges(urls))
+    seen = _Seen({n: (Histogram(*r, FINE), Histogram(*r, FINE)) for n, r in _ranges(urls).items()})
     names = [
         "brickname",
         "region_split",
@@ -85,10 +84,11 @@ def _look_through(root: str) -> _Seen:
         bricks = pc.value_counts(batch.column("brickname"))
         names_, counts = (bricks.field(i).to_pylist() for i in (0, 1))
         seen.bricks.update(dict(zip(names_, counts, strict=True)))
-        label = batch.column("label").to_numpy().astype(np.int64)
-        for name in FLOATS:
-            counts = _counted(batch.column(name).to_numpy(), label, seen.ranges.get(name))
-            seen.histograms[name] = seen.histograms.get(name, 0) + counts
+        label = batch.column("label").to_numpy()
+        for name, of_label in seen.histograms.items():
+            values = batch.column(name).to_numpy()
+            for which, histogram in enumerate(of_label):
+                histogram.add(values[label == which])
         seen.occupancy = seen.occupancy + _map(batch, "psfsize_r", "psfdepth_r", SEEING, DEPTH)
         seen.sky = seen.sky + _map(batch, "ra", "dec", RIGHT_ASCENSION, DECLINATION)
     return seen
@@ -113,15 +113,6 @@ def _ranges(urls: list[str]) -> dict[str, tuple[float, float]]:
                         low, high = found.get(name, (np.inf, -np.inf))
                         found[name] = min(low, stats.min), max(high, stats.max)
     return found
-
-
-def _counted(values: np.ndarray, label: np.ndarray, extremes: tuple[float, float] | None) -> np.ndarray:
-    there = np.isfinite(values)
-    if extremes is None or not there.any():
-        return np.zeros((2, FINE), np.int64)
-    low, high = extremes
-    place = np.clip((values[there] - low) / max(high - low, 1e-12) * FINE, 0, FINE - 1).astype(np.int64)
-    return np.bincount(label[there] * FINE + place, minlength=2 * FINE).reshape(2, FINE)
 
 
 def _map(batch: pa.RecordBatch, x: str, y: str, x_edges: np.ndarray, y_edges: np.ndarray) -> np.ndarray:
@@ -228,33 +219,25 @@ def _classes(axes: Axes, axis: str, counts: np.ndarray) -> None:
 
 def _axes(seen: _Seen) -> Section:
     rows = []
-    for name in FLOATS:
-        for label, who in ((1, "positives"), (0, "controls (virtual)")):
-            counts = seen.histograms[name][label]
-            if counts.sum():
-                rows.append(
-                    [name, UNITS[name], who, int(counts.sum()), *_quantiles(counts, seen.ranges[name])]
-                )
+    for name, of_label in seen.histograms.items():
+        for histogram, who in zip(reversed(of_label), ("positives", "controls (virtual)"), strict=True):
+            if counted := int(histogram.counts.sum()):
+                rows.append([name, UNITS[name], who, counted, *map(histogram.quantile, QUANTILES)])
     header = ["quantity", "unit", "rows", "N", *(f"{q:.0%}" for q in QUANTILES)]
-    caption = f"Quantiles of the injection, to 1/{FINE} of each range"
+    table = Table(header, rows, f"Quantiles of the injection, to 1/{FINE} of each range")
     charts = []
-    theta, extremes = seen.histograms["theta_e_arcsec"], seen.ranges.get("theta_e_arcsec", (0.0, 0.0))
-    if extremes[0] < extremes[1]:
-        caption_ = f"Einstein radius; N = {theta[1].sum():,} positives, {theta[0].sum():,} controls (virtual)"
-        charts.append(Chart(draw(lambda a: _radii(a, theta, extremes)), caption_))
-    return Section("Injections", tables=[Table(header, rows, caption)], charts=charts)
+    if "theta_e_arcsec" in seen.histograms:
+        controls, positives = seen.histograms["theta_e_arcsec"]
+        n = f"{positives.counts.sum():,} positives, {controls.counts.sum():,} controls (virtual)"
+        if controls.low < controls.high:
+            charts.append(Chart(draw(lambda a: _radii(a, controls, positives)), f"Einstein radius; N = {n}"))
+    return Section("Injections", tables=[table], charts=charts)
 
 
-def _quantiles(counts: np.ndarray, extremes: tuple[float, float]) -> list[float]:
-    low, high = extremes
-    place = np.searchsorted(counts.cumsum(), np.maximum(np.array(QUANTILES) * counts.sum(), 1))
-    return (low + (place + np.array(QUANTILES)) / FINE * (high - low)).tolist()
-
-
-def _radii(axes: Axes, counts: np.ndarray, extremes: tuple[float, float]) -> None:
-    edges = np.linspace(*extremes, FINE + 1)[:: FINE // 50]
-    for number, (colour, name) in enumerate(((ORANGE, "controls (virtual)"), (BLUE, "positives"))):
-        some = counts[number].reshape(50, -1).sum(axis=1)
+def _radii(axes: Axes, controls: Histogram, positives: Histogram) -> None:
+    edges = np.linspace(controls.low, controls.high, 51)
+    for histogram, colour, name in ((controls, ORANGE, "controls (virtual)"), (positives, BLUE, "positives")):
+        some = histogram.counts.reshape(50, -1).sum(axis=1)
         axes.stairs(some / max(some.sum(), 1), edges, color=colour, label=name)
     axes.set(xlabel="theta_E (arcsec)", ylabel="share of rows")
     axes.legend(loc="center right")

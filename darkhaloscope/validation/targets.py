@@ -6,9 +6,9 @@ from typing import Any
 
 from darkhaloscope.dataset import DatasetError, committed_chunks, committed_parts, open_part
 from darkhaloscope.page import Page, Section, Table, percent
+from darkhaloscope.records import SPLITS
 from darkhaloscope.stage import read_record
 from darkhaloscope.storage import join
-from darkhaloscope.survey.splits import NAMES
 from darkhaloscope.validation import target_charts
 from darkhaloscope.validation.target_tally import Tally, count
 
@@ -76,9 +76,9 @@ def _splits(tally: Tally, wanted: dict[str, Any]) -> Section:
     n = sum(tally.splits.values())
     lines = [
         (name, tally.splits[name], percent(tally.splits[name] / n if n else None), percent(wanted[name]))
-        for name in NAMES
+        for name in SPLITS
     ]
-    empty = [name for name in NAMES if wanted[name] > 0 and not tally.splits[name]]
+    empty = [name for name in SPLITS if wanted[name] > 0 and not tally.splits[name]]
     warnings = [
         f"no target is in {name}: stage 4a cannot fill it; loosen the cuts (targets.variant, targets.max_ebv, "
         "targets.max_psfsize_r, targets.min_psfdepth_r) or widen the footprint"

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy.spatial import cKDTree
 
-from darkhaloscope.survey.duplicates import RADIUS_ARCSEC, chord, unit_vectors
+from darkhaloscope.sky import chord, unit_vectors
+from darkhaloscope.survey.duplicates import RADIUS_ARCSEC
 from evaluation.gates import looks
 from evaluation.gates.classifiers import Told, told_apart, told_by_cnn
 from evaluation.gates.measure import Measured

@@ -13,9 +13,9 @@ import pytest
 from small_sky import write_small_sky
 
 from bootstrap.archive import PackageError, check_archive, check_environment
-from bootstrap.package import MANIFEST, PACKAGE_FACTS, package, sha256
-from darkhaloscope import stage
+from bootstrap.package import MANIFEST, package
 from darkhaloscope.dataset import read_table
+from darkhaloscope.provenance import sha256_of
 from darkhaloscope.stage import read_record
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -100,10 +100,6 @@ def test_a_release_whose_python_is_not_known_is_refused(tmp_path):
         package(sys.executable, tmp_path, release="emr-9.0.0")
 
 
-def test_stages_look_for_the_facts_that_the_package_carries():
-    assert stage.PACKAGE_FACTS == PACKAGE_FACTS
-
-
 @pytest.fixture(scope="session")
 def packed(tmp_path_factory) -> Path:
     """The folder that bootstrap/emr_environment.sh writes, by the recipe itself."""
@@ -165,8 +161,8 @@ print("PROBE " + json.dumps([where(0), *spark.sparkContext.parallelize(range(2),
 def test_stages_run_on_a_cluster_where_only_the_archive_can_be_imported(packed, tmp_path):
     manifest = json.loads((packed / MANIFEST).read_text())
     archive = packed / manifest["archive"]
-    assert sha256(archive) == manifest["archive_sha256"]
-    assert sha256(packed / manifest["wheel"]) == manifest["wheel_sha256"]
+    assert sha256_of(archive) == manifest["archive_sha256"]
+    assert sha256_of(packed / manifest["wheel"]) == manifest["wheel_sha256"]
     sky, elsewhere = tmp_path / "sky", tmp_path / "elsewhere"
     write_small_sky(sky)
     (elsewhere / "environment").mkdir(parents=True)

@@ -5,10 +5,12 @@ import json
 
 import pytest
 
+from emr import submit
 from emr.upload import PREPARE_NODE, REPOSITORY
 
 SCRIPTS = ("spark_jobs/phase3_pipeline.py", "spark_jobs/phase4_pipeline.py", PREPARE_NODE)
 ACCOUNT = "123456789012"
+GEN3 = str(REPOSITORY / "experiments" / "gen3.toml")
 
 
 @pytest.fixture(scope="session")
@@ -50,3 +52,18 @@ def local_aws(s3_server, monkeypatch):
     emr.clusters.clear()
     serverless.applications.clear()
     serverless.job_runs.clear()
+
+
+@pytest.fixture
+def command(package, site, s3_bucket):
+    """A command line up to the flags that a test adds."""
+    return [
+        "--stage", "4c", "--experiment", GEN3, "--output-s3", f"{s3_bucket}/runs", "--site", str(site),
+        "--package", str(package),
+    ]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch):
+    """No test waits for a clock."""
+    monkeypatch.setattr(submit, "sleep", lambda s: None)

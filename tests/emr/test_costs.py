@@ -123,6 +123,15 @@ def test_the_command_writes_a_page_with_every_preset(results, tmp_path, capsys):
     assert "11.75 M stamps" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "flags", [["--bricks", "10"], ["--stamps", "10"], ["--bricks", "0", "--stamps", "1"]]
+)
+def test_half_a_job_is_refused(results, flags, capsys):
+    with pytest.raises(SystemExit):
+        scale_model.main(["--results", str(results), *flags])
+    assert "--bricks" in capsys.readouterr().err
+
+
 def test_without_a_measurement_it_says_which_benchmark_to_run(tmp_path, results, capsys):
     assert scale_model.main(["--results", str(tmp_path / "none.json")]) == 1
     assert "benchmarks/stamps.py" in capsys.readouterr().err

@@ -26,9 +26,14 @@ from emr.sizing import (
 )
 
 
+def container_mib(size: ExecutorSize) -> int:
+    """What an executor asks of YARN."""
+    return size.heap_mib + size.overhead_mib
+
+
 def executors_on(node: InstanceType, size: ExecutorSize) -> int:
     """How many executors a node holds: YARN counts memory, and cores are not promised twice."""
-    return min(node.vcpus // size.cores, yarn_memory_mib(node.memory_gib) // size.container_mib)
+    return min(node.vcpus // size.cores, yarn_memory_mib(node.memory_gib) // container_mib(size))
 
 
 TYPES = read_prices()[1]
@@ -52,7 +57,7 @@ def test_executors_never_ask_for_more_than_yarn_offers_and_leave_python_its_shar
         return
     size = executor_size([node], cores)
     on_node = node.vcpus // cores
-    assert on_node * size.container_mib <= yarn_memory_mib(node.memory_gib)
+    assert on_node * container_mib(size) <= yarn_memory_mib(node.memory_gib)
     assert executors_on(node, size) == on_node
     assert size.overhead_mib >= PYTHON_MIB_PER_CORE * cores and size.heap_mib >= 1024
 
@@ -61,7 +66,7 @@ def test_one_size_fits_every_type_of_the_fleets():
     nodes = [TYPES["r5.4xlarge"], TYPES["m5.xlarge"]]
     size = executor_size(nodes, 4)
     assert size == executor_size([TYPES["m5.xlarge"]], 4)
-    assert all(executors_on(n, size) * size.container_mib <= yarn_memory_mib(n.memory_gib) for n in nodes)
+    assert all(executors_on(n, size) * container_mib(size) <= yarn_memory_mib(n.memory_gib) for n in nodes)
 
 
 def test_an_executor_larger_than_a_node_or_a_driver_that_does_not_fit_is_refused():
@@ -85,7 +90,7 @@ def test_every_cluster_of_the_repository_can_be_asked_for(path):
 
 def test_serverless_workers_are_of_a_size_that_is_offered():
     size = serverless_executor(named(Application, "serverless", "standard"))
-    assert size.container_mib == 14 * 1024 and size.overhead_mib >= 4 * PYTHON_MIB_PER_CORE
+    assert container_mib(size) == 14 * 1024 and size.overhead_mib >= 4 * PYTHON_MIB_PER_CORE
     with pytest.raises(ConfigError, match="executor of 4 vCPUs and 40 GiB"):
         serverless_executor(Application("x", executor_memory_gib=40))
     with pytest.raises(ConfigError, match="executor of 3 vCPUs"):

@@ -7,9 +7,10 @@ import pytest
 from injection_cases import experiment, target_table
 
 from darkhaloscope.injection.balance import auc_of
-from darkhaloscope.injection.hosts import SPLITS, host_ranks, hosts_wanted, is_control_host
+from darkhaloscope.injection.hosts import host_ranks, hosts_wanted, is_control_host
 from darkhaloscope.injection.manifest_task import total_magnitude
 from darkhaloscope.injection.selection import columns_of, fill_equally, group_of, select
+from darkhaloscope.records import SPLITS
 
 
 def targets(n, seed=3):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from darkhaloscope.records import BANDS
-from local_spark.gallery import SOURCE_R, THETA_E, experiment_of, grid_rows, sheet, stamps_of, with_columns
-from local_spark.real_hosts import StampBrick, des_stamps, null_rows, sky_sigma
+from local_spark.gallery import SOURCE_R, THETA_E, experiment_of, grid_rows, sheet, stamps_of
+from local_spark.real_hosts import StampBrick, des_stamps, null_rows, sky_sigma, with_columns
 
 SIGMA = np.array([0.003, 0.004, 0.012])
 
@@ -37,7 +37,7 @@ def test_every_cell_of_the_sheet_has_its_theta_e_and_magnitude(hosts, tmp_path):
     assert all(r["cutout_ok"] for r in rows)
     snr = np.array([r["arc_snr"] for r in rows]).reshape(len(SOURCE_R), len(THETA_E))
     assert (np.diff(snr.mean(axis=1)) < 0).all(), "fainter sources must be harder to see"
-    sheet(stamps, len(THETA_E), "test", tmp_path / "sheet.png", experiment.stamps.size)
+    sheet(stamps, len(THETA_E), "test", tmp_path / "sheet.png")
     assert (tmp_path / "sheet.png").stat().st_size > 10_000
 
 

@@ -3,7 +3,7 @@ import argparse
 import pytest
 
 from darkhaloscope.config import ConfigError
-from spark_jobs import phase3_pipeline, phase4_pipeline
+from spark_jobs import arguments, phase3_pipeline, phase4_pipeline
 from spark_jobs.arguments import experiment_of
 
 
@@ -61,6 +61,15 @@ def test_a_variant_names_its_experiment_file():
         experiment_of(parse("--variant", "v9"))
 
 
+def test_a_variant_of_two_experiments_that_draw_from_other_priors_is_refused(tmp_path, monkeypatch):
+    for name, bright in (("one", 22.0), ("two", 23.0)):
+        text = f'name = "{name}"\nvariant = "v"\nexperiment_id = "e"\n[prior]\nsrc_r_bright = {bright}\n'
+        (tmp_path / f"{name}.toml").write_text(text)
+    monkeypatch.setattr(arguments, "EXPERIMENTS", tmp_path)
+    with pytest.raises(ConfigError, match=r"one.toml', 'two.toml'.*give --experiment instead"):
+        experiment_of(parse("--variant", "v"))
+
+
 def test_an_experiment_and_a_variant_that_disagree_are_refused():
     assert (
         experiment_of(parse("--experiment", "experiments/gen2.toml", "--variant", "v4_sota")).name == "gen2"
@@ -72,8 +81,7 @@ def test_an_experiment_and_a_variant_that_disagree_are_refused():
 def test_the_generations_that_share_a_variant_share_their_stamps():
     gen3, gen4 = (experiment_of(parse("--experiment", f"experiments/gen{i}.toml")) for i in (3, 4))
     assert gen3.variant == gen4.variant
-    sections = ("survey", "targets", "splits", "injection", "psf", "stamps")
-    assert gen3.digest(*sections) == gen4.digest(*sections)
+    assert gen3.digest(*arguments.STAMP_SECTIONS) == gen4.digest(*arguments.STAMP_SECTIONS)
 
 
 def test_help_teaches(capsys):

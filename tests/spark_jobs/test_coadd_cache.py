@@ -11,7 +11,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from stage_cases import experiment_of, options
+from stage_cases import options
 from survey_testing import Server
 
 from darkhaloscope.dataset import DatasetError, committed_chunks
@@ -20,30 +20,21 @@ from darkhaloscope.stage import place
 from darkhaloscope.storage import StorageError
 from darkhaloscope.survey.cache import read_assets
 from darkhaloscope.survey.coadds import file_path
-from spark_jobs import coadd_cache, manifest, targets
+from spark_jobs import coadd_cache
 from spark_jobs.coadd_cache import share_out
 
 pytestmark = pytest.mark.xdist_group("spark")
 FAST = Fetch(attempts=1, timeout_s=2, bricks_per_chunk=3, ask_again_days=30)
 
 
-@pytest.fixture(scope="module")
-def laid_out(spark, sky, tmp_path_factory):
-    """A workspace with a manifest, and its experiment."""
-    root, experiment = tmp_path_factory.mktemp("laid-out"), experiment_of(sky[0])
-    for stage in (targets, manifest):
-        stage.run(spark, experiment, options(root))
-    return root, experiment
-
-
 @pytest.fixture
-def run(spark, sky, laid_out, tmp_path):
+def run(spark, sky, done, tmp_path):
     """Run stage 4b on a server of the small sky; (function, server, root, names of the sky's bricks)."""
-    root, experiment = laid_out
+    root, experiment, _ = done
     server = Server(sky[0])
     layout = Path(place(str(tmp_path), "phase4a", experiment))
     layout.parent.mkdir(parents=True)
-    layout.symlink_to(place(str(root), "phase4a", experiment))
+    layout.symlink_to(place(root, "phase4a", experiment))
 
     def once(**fetch):
         survey = dataclasses.replace(experiment.survey, source=server.url)

@@ -95,6 +95,7 @@ def test_stages_run_on_a_server_with_the_surveys_layout(sky, run, tmp_path):
         (["--stage", "4c", "--experiment", "experiments/gen9.toml"], "no such experiment file"),
         (["--stage", "4a", "--output-s3", "nowhere"], "has not run"),
         (["--stage", "4b", "--output-s3", "/proc/none"], "has not run"),
+        (["--stage", "4b", "--output-s3", "ftp://host/runs"], "unknown scheme 'ftp'"),
     ],
 )
 def test_a_command_that_cannot_work_says_so_in_one_line(tmp_path, flags, words, monkeypatch, capsys, spark):

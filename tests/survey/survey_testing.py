@@ -105,86 +105,9 @@ class Server:
     def __init__(self, folder):
         self.faults, self.requests, self.ranges, self.sent = {}, [], [], 0
         self.connections, self.stopping = 0, threading.Event()
-        lock, server = threading.Lock(), self
-
-        class Handler(http.server.SimpleHTTPRequestHandler):
-            def __init__(self, *args, **kwargs):
-                super().__init__(*args, directory=str(folder), **kwargs)
-
-            protocol_version = "HTTP/1.1"
-
-            def setup(self):
-                with lock:
-                    server.connections += 1
-                super().setup()
-
-            def log_message(self, *args):
-                pass
-
-            def do_GET(self):
-                with lock:
-                    server.requests.append(self.path)
-                    server.ranges.append(self.headers.get("Range"))
-                    answers = next((a for end, a in server.faults.items() if self.path.endswith(end)), [])
-                    answer = answers.pop(0) if answers else None
-                try:
-                    self.answer(answer)
-                except (BrokenPipeError, ConnectionResetError):
-                    self.close_connection = True
-
-            def answer(self, answer):
-                if isinstance(answer, int | tuple):
-                    status, headers = (answer, {}) if isinstance(answer, int) else answer
-                    return self.reply(status, b"out of order", headers)
-                if answer == "html":
-                    return self.reply(200, b"<html>out of order</html>")
-                file = Path(self.translate_path(self.path))
-                if file.is_dir():
-                    return self.copyfile(self.list_directory(str(file)), self.wfile)
-                if not file.is_file():
-                    return self.reply(404, b"nothing here")
-                body = file.read_bytes()
-                if answer == "endless":
-                    return self.reply(200, body * 100, length=False)
-                if answer == "short":
-                    return self.reply(200, body[: len(body) // 2])
-                tag = f'"{hashlib.sha1(body).hexdigest()}"'
-                if answer in ("other", "lie"):
-                    body = body[::-1] + b"more"
-                    tag = '"other"' if answer == "other" else tag
-                start = self.range_start(tag, answer)
-                headers = {"ETag": tag}
-                if start:
-                    headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
-                self.reply(206 if start else 200, body[start:], headers, fault=answer)
-
-            def range_start(self, tag, answer):
-                same = answer == "lie" or self.headers.get("If-Range") in (None, tag)
-                wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
-                return int(wanted[1]) if same and wanted else 0
-
-            def reply(self, status, body, headers=None, length=True, fault=None):
-                self.send_response(status)
-                for name, value in (headers or {}).items():
-                    self.send_header(name, value)
-                if length:
-                    self.send_header("Content-Length", str(len(body)))
-                else:
-                    self.send_header("Connection", "close")
-                self.end_headers()
-                broken = fault in ("cut", "reset", "stall")
-                self.wfile.write(body[: len(body) // 2] if broken else body)
-                server.sent += len(body) // 2 if broken else len(body)
-                if fault == "stall":
-                    server.stopping.wait(10)
-                if fault == "reset":
-                    self.wfile.flush()
-                    time.sleep(0.05)  # or the client may not read what came before the reset
-                    self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                    self.connection.close()
-                self.close_connection = self.close_connection or broken or not length
-
-        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.folder, self.lock = folder, threading.Lock()
+        handler = type("Handler", (_Handler,), {"owner": self})
+        self.httpd = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self.httpd.handle_error = lambda *args: None
         self.url = f"http://127.0.0.1:{self.httpd.server_port}"
         threading.Thread(target=self.httpd.serve_forever, args=(0.01,), daemon=True).start()
@@ -193,3 +116,82 @@ class Server:
         self.stopping.set()
         self.httpd.shutdown()
         self.httpd.server_close()
+
+
+class _Handler(http.server.SimpleHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    owner: Server
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, directory=str(self.owner.folder), **kwargs)
+
+    def setup(self):
+        with self.owner.lock:
+            self.owner.connections += 1
+        super().setup()
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        with self.owner.lock:
+            self.owner.requests.append(self.path)
+            self.owner.ranges.append(self.headers.get("Range"))
+            answers = next((a for end, a in self.owner.faults.items() if self.path.endswith(end)), [])
+            answer = answers.pop(0) if answers else None
+        try:
+            self.answer(answer)
+        except (BrokenPipeError, ConnectionResetError):
+            self.close_connection = True
+
+    def answer(self, answer):
+        if isinstance(answer, int | tuple):
+            status, headers = (answer, {}) if isinstance(answer, int) else answer
+            return self.reply(status, b"out of order", headers)
+        if answer == "html":
+            return self.reply(200, b"<html>out of order</html>")
+        file = Path(self.translate_path(self.path))
+        if file.is_dir():
+            return self.copyfile(self.list_directory(str(file)), self.wfile)
+        if not file.is_file():
+            return self.reply(404, b"nothing here")
+        body = file.read_bytes()
+        if answer == "endless":
+            return self.reply(200, body * 100, length=False)
+        if answer == "short":
+            return self.reply(200, body[: len(body) // 2])
+        tag = f'"{hashlib.sha1(body).hexdigest()}"'
+        if answer in ("other", "lie"):
+            body = body[::-1] + b"more"
+            tag = '"other"' if answer == "other" else tag
+        start = self.range_start(tag, answer)
+        headers = {"ETag": tag}
+        if start:
+            headers["Content-Range"] = f"bytes {start}-{len(body) - 1}/{len(body)}"
+        self.reply(206 if start else 200, body[start:], headers, fault=answer)
+
+    def range_start(self, tag, answer):
+        same = answer == "lie" or self.headers.get("If-Range") in (None, tag)
+        wanted = re.match(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        return int(wanted[1]) if same and wanted else 0
+
+    def reply(self, status, body, headers=None, length=True, fault=None):
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        if length:
+            self.send_header("Content-Length", str(len(body)))
+        else:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        broken = fault in ("cut", "reset", "stall")
+        self.wfile.write(body[: len(body) // 2] if broken else body)
+        self.owner.sent += len(body) // 2 if broken else len(body)
+        if fault == "stall":
+            self.owner.stopping.wait(10)
+        if fault == "reset":
+            self.wfile.flush()
+            time.sleep(0.05)  # or the client may not read what came before the reset
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+        self.close_connection = self.close_connection or broken or not length

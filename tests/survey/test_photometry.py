@@ -30,7 +30,16 @@ def test_extinction_is_the_surveys():
 
 def test_maskbits_have_the_surveys_numbers():
     assert bits_value(["MEDIUM"]) == 2048 and bits_value(["NPRIMARY", "SUB_BLOB"]) == 1 + 65536
-    assert list(BITS.values()) == list(range(17))
+    some = {
+        "BRIGHT": 1,
+        "SATUR_G": 2,
+        "ALLMASK_Z": 7,
+        "BAILOUT": 10,
+        "CLUSTER": 13,
+        "SATUR_I": 14,
+        "SUB_BLOB": 16,
+    }
+    assert some.items() <= BITS.items() and list(BITS.values()) == list(range(17))
 
 
 def test_only_the_bits_named_make_a_pixel_bad():
@@ -38,5 +47,3 @@ def test_only_the_bits_named_make_a_pixel_bad():
     assert bad_pixels(bits, ["MEDIUM"]).tolist() == [[False, False, True], [False, True, False]]
     assert bad_pixels(bits, ["BRIGHT", "SATUR_R"]).tolist() == [[False] * 3, [True, False, False]]
     assert not bad_pixels(bits, []).any()
-    with pytest.raises(ValueError, match="did you mean 'MEDIUM'"):
-        bad_pixels(bits, ["MEDIUN"])

@@ -7,6 +7,7 @@ from astropy_healpix import HEALPix
 from scipy.spatial import cKDTree
 
 from darkhaloscope.sections import Splits
+from darkhaloscope.sky import unit_vectors
 from darkhaloscope.survey import bricks
 from darkhaloscope.survey.splits import assign_splits, cell_split, connected_regions, region_splits, sky_cell
 
@@ -16,11 +17,6 @@ HALF = Splits(train=0.5, val=0.25, test=0.25)
 def _sky(n, seed, dec=90.0):
     rng = np.random.default_rng(seed)
     return rng.uniform(0, 360, n), np.degrees(np.arcsin(rng.uniform(-1, 1, n) * np.sin(np.radians(dec))))
-
-
-def _unit(ra, dec):
-    a, d = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(d) * np.cos(a), np.cos(d) * np.sin(a), np.sin(d)], axis=-1)
 
 
 def _near_borders(n, spread_arcsec, seed):
@@ -66,31 +62,33 @@ def test_the_division_of_the_sky_never_changes():
 
 def test_no_two_galaxies_of_different_splits_are_within_the_guard():
     for seed, spread in ((3, 10.0), (4, 4.0)):
-        ra, dec = _near_borders(150_000, spread, seed)
+        ra, dec = _near_borders(40_000, spread, seed)
         # a partner at up to the guard from each, so that close pairs across borders abound
         rng = np.random.default_rng(seed)
         angle, radius = rng.uniform(0, 2 * np.pi, len(ra)), 9.99 / 3600 * rng.uniform(0.5, 1, len(ra))
         ra2 = ra + radius * np.sin(angle) / np.maximum(np.cos(np.radians(dec)), 1e-3)
         dec2 = np.clip(dec + radius * np.cos(angle), -90, 90)
         split, split2 = (assign_splits(r, d, HALF, 42)[1] for r, d in ((ra, dec), (ra2, dec2)))
-        close = np.linalg.norm(_unit(ra, dec) - _unit(ra2, dec2), axis=1) < np.radians(10 / 3600)
+        close = np.linalg.norm(unit_vectors(ra, dec) - unit_vectors(ra2, dec2), axis=1) < np.radians(
+            10 / 3600
+        )
         kept = close & (split != "guard") & (split2 != "guard")
-        assert np.count_nonzero(kept) > 30_000 and (split[kept] == split2[kept]).all()
+        assert np.count_nonzero(kept) > 8_000 and (split[kept] == split2[kept]).all()
         off = Splits(train=0.5, val=0.25, test=0.25, guard_arcsec=0)
         without = assign_splits(ra, dec, off, 42)[1] != assign_splits(ra2, dec2, off, 42)[1]
-        assert np.count_nonzero(without & close) > 5_000, "pairs that the guard must break are there"
+        assert np.count_nonzero(without & close) > 1_300, "pairs that the guard must break are there"
 
 
 def test_the_guard_takes_only_what_lies_near_another_split():
     ra, dec = _near_borders(4000, 15.0, 5)
     cell, split = assign_splits(ra, dec, HALF, 42)
-    turns = np.linspace(0, 2 * np.pi, 180, endpoint=False)
+    turns = np.linspace(0, 2 * np.pi, 64, endpoint=False)  # the 16 directions of the guard among them
     reach = np.zeros(len(ra), dtype=bool)
     own = cell_split(cell, HALF, 42)
     for radius in (5.0, 10.2):
         for t in turns:
             step = np.radians(radius / 3600)
-            unit = _unit(ra, dec)
+            unit = unit_vectors(ra, dec)
             east = np.stack([-np.sin(np.radians(ra)), np.cos(np.radians(ra)), 0 * ra], axis=-1)
             north = np.cross(unit, east)
             at = unit + step * (np.sin(t) * east + np.cos(t) * north)
@@ -141,7 +139,7 @@ def test_a_region_is_in_one_split_and_bricks_of_two_splits_never_touch():
     split = np.array([parts[n] for n in names])
     assert all(len(set(split[region == r])) == 1 for r in set(region))
     assert np.mean(split == "train") == pytest.approx(0.5, abs=0.1)
-    centres = _unit(*bricks.brick_centre(*bricks.parse_names(names)))
+    centres = unit_vectors(*bricks.brick_centre(*bricks.parse_names(names)))
     pairs = cKDTree(centres).query_pairs(np.radians(0.26), output_type="ndarray")
     assert (split[pairs[:, 0]] == split[pairs[:, 1]]).all() and len(pairs)
     assert region_splits(names[::-1], HALF, 42) == parts

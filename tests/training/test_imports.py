@@ -55,9 +55,9 @@ def test_s3_is_read_without_s3fs(tmp_path, s3_bucket, workers):
 
 
 FAIL = """
-from darkhaloscope import storage
+from darkhaloscope import servers, storage
 
-storage.PAUSES_S = (0.0,)
+servers.PAUSES_S = (0.0,)
 tries = []
 
 def fails():

@@ -17,8 +17,8 @@ from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey.catalogue import Catalogue
 from darkhaloscope.survey.targets import select_targets
 from darkhaloscope.validation import target_charts, target_tally
+from darkhaloscope.validation.histogram import Histogram
 from darkhaloscope.validation.target_charts import middle_of
-from darkhaloscope.validation.target_tally import Histogram
 from darkhaloscope.validation.targets import targets_page
 
 SPLITS = Splits(train=0.5, val=0.25, test=0.25, nside=64)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from darkhaloscope.robust import mad_sigma
 from darkhaloscope.survey.extinction import extinction
 
 LRG_EDGES = np.arange(0.10, 0.951, 0.10)
@@ -40,21 +41,19 @@ def lrg_colours(tables: list[Path]) -> list[list[object]]:
         inside = good & (z >= low) & (z < high)
         # detrended inside the bin: the sequence's slope is not scatter
         line = [np.polynomial.Polynomial.fit(z[inside], c[inside], 1) for c in colours]
-        width = [_robust(c[inside] - f(z[inside])) for c, f in zip(colours, line, strict=True)]
+        width = [mad_sigma(c[inside] - f(z[inside])) for c, f in zip(colours, line, strict=True)]
         middle = np.median(colours[:, inside], axis=1)
         values = (np.median(z[inside]), *middle, *width)
         rows.append([int(inside.sum()), *(f"{v:.3f}" for v in values)])
     return rows
 
 
-def _robust(residual: np.ndarray) -> float:
-    return 1.4826 * float(np.median(np.abs(residual - np.median(residual))))
-
-
 def main() -> None:
     """Write the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lenses", type=Path, nargs="+", required=True)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--lenses", type=Path, nargs="+", required=True, help="tab-separated tables")
     rows = lrg_colours(parser.parse_args().lenses)
     with Path(__file__).with_name("lrg_colours.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
