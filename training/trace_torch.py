@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -148,7 +149,7 @@ def _inside(cells: Panels, stop: tuple[int, int]) -> Panels:
     if all((end - BORDER) % BLOCK == 0 for end in stop):
         return cells
     row, x, y = cells
-    inside = (x < stop[1]) & (y < stop[0])
+    inside = torch.nonzero((x < stop[1]) & (y < stop[0])).squeeze(1)  # once: it waits for the device
     return row[inside], x[inside], y[inside]
 
 
@@ -180,9 +181,12 @@ def _sort(
     code = torch.cat(codes) if codes else torch.zeros(0, dtype=torch.uint8, device=c.device)
     if last:
         code = torch.where(code == N_ORDER, N_ORDER - 1, code)
-    order = torch.argsort(code, stable=True)
-    counts = torch.bincount(code, minlength=DARK + 1)[:DARK].tolist()  # waits for the device
-    rules = order[: sum(counts)].split(counts)
+    code, order = torch.sort(code, stable=True)
+    edges = torch.searchsorted(code, torch.arange(DARK + 1, dtype=torch.uint8, device=c.device))
+    edges = (
+        edges.tolist()
+    )  # waits for the device, the one time on a level; bincount would wait for itself too
+    rules = [order[a:b] for a, b in pairwise(edges)]
     return [(panels[0][rule], panels[1][rule], panels[2][rule]) for rule in rules]
 
 
