@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch._dynamo import maybe_mark_dynamic
 
 from training.augment import draw_orientations, orient
 from training.batch import Batch
@@ -60,7 +59,7 @@ class Delivery:
                 tensor.record_stream(network)
         if self.compiled:
             for tensor in (ready.stamps, ready.sky_sigma, ready.meta):
-                maybe_mark_dynamic(tensor, 0)
+                torch._dynamo.maybe_mark_dynamic(tensor, 0)  # loaded when first asked for: it takes seconds
         return ready
 
     def _ready(self, batch: Batch | LiveBatch, where: tuple[object, ...]) -> Batch:
