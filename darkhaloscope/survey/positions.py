@@ -10,20 +10,20 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import astropy.units as u
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from astropy.coordinates import SkyCoord, search_around_sky
-from astropy.table import Table
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from darkhaloscope.records import BANDS
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.files import local_copy
+
+if TYPE_CHECKING:  # loaded where a table is read: a GPU host scores shards, and has no astropy
+    from astropy.table import Table
 
 # Names without case, blanks, brackets and underscores, in the order in which they are looked for.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -132,6 +132,8 @@ def read_positions(
 
 
 def _read(url: str) -> Table:
+    from astropy.table import Table
+
     with local_copy(url) as path:
         ending = "".join(Path(path).suffixes[-2:]).lower()
         try:
@@ -252,6 +254,9 @@ def mark_duplicates(positions: Positions) -> Positions:
 
     Rows within `DUPLICATE_ARCSEC` of each other are one object, across RA 0 = 360 and at the poles too.
     """
+    import astropy.units as u
+    from astropy.coordinates import SkyCoord, search_around_sky
+
     good = np.flatnonzero(positions.fault == "")
     fault = positions.fault.copy()
     if len(good) < 2:
