@@ -18,9 +18,13 @@ ROUNDS = 4  # of arcs that stand out enough (min_arc_snr), before the row is lef
 class Painter:
     """The device's side: draws planned arcs onto batches."""
 
-    def __init__(self, live: LiveInjection, device: torch.device) -> None:
-        """Put the source bank, where there is one, on the device."""
-        self.live, self.device = live, device
+    def __init__(self, live: LiveInjection, device: torch.device, fused: bool = False) -> None:
+        """Put the source bank, where there is one, on the device.
+
+        `fused`: compile the ray formulas. Uncompiled, a batch takes some 6,000 kernels, and the host tens of
+        milliseconds to launch them, as long as a fast network's step.
+        """
+        self.live, self.device, self.fused = live, device, fused
         self.banks: list[SourceBank | None] = [None]
         if live.experiment.injection.source == "image":
             bank = open_bank(live.experiment.injection.source_bank)
@@ -61,7 +65,8 @@ class Painter:
         """
         stamps = self.live.experiment.stamps
         made = [
-            draw(one, bank, device=self.device) for one, bank in zip(arcs.layers, self.banks, strict=True)
+            draw(one, bank, device=self.device, fused=self.fused)
+            for one, bank in zip(arcs.layers, self.banks, strict=True)
         ]
         light, fine = made[0].image, made[0].ok
         for more in made[1:]:

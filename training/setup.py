@@ -60,7 +60,7 @@ def set_up(
         Average(model, config.ema_decay) if config.ema_decay else None,
         make_loss(config), _optimizer(model, config, target),
         torch.amp.GradScaler(target.type, enabled=config.precision == "fp16"), progress, stream,
-        Delivery(target, Painter(live, target) if live else None, config.augment, config.compile),
+        Delivery(target, _painter(live, target, config), config.augment, config.compile),
         _log(out, content, tensorboard, world), size(model), *peak_flops(target, config.precision),
         content["metrics"] if content else {},
     )  # fmt: skip
@@ -84,6 +84,11 @@ def _stream(
         shards, preprocessing, config.batch_size, experiment.seed, epochs=(progress.epoch, config.epochs),
         position=progress.position, workers=config.num_workers, world=world, mixture=mixture_of(config), live=live,
     )  # fmt: skip
+
+
+def _painter(live: LiveInjection | None, device: torch.device, config: Training) -> Painter | None:
+    """Return what draws arcs, compiled where the network is and launching kernels is what costs."""
+    return Painter(live, device, fused=config.compile and device.type == "cuda") if live else None
 
 
 def _log(out: Path, content: dict[str, Any] | None, tensorboard: bool, world: World) -> RunLog:
