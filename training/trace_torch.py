@@ -50,7 +50,8 @@ class Source:
 
     Attributes:
         choose: (x, y, size, parts, c, row) -> codes of p squares, see `rays_torch.choose_sersic`.
-        square: (x, y, wx, wy, c, row) -> light (p, 4, 4) of p panels on the lattice points around them.
+        square: (px, py, nodes, weights, whole, c, row) -> light (p, 4, 4) of p panels on the lattice points around,
+            see `rays_of`.
     """
 
     choose: Callable[..., Tensor]
@@ -83,12 +84,32 @@ def _image_codes(x, y, size, parts, c, row, tolerance, image_of, envelopes):
     return choose_image(x, y, size, parts, c[:, row], tolerance, image_of[row], envelopes)
 
 
-def _sersic_square(x, y, wx, wy, c, row):
+def _sersic_square(px, py, nodes, weights, whole, c, row):
+    x, y, wx, wy = rays_of(px, py, nodes, weights, whole)
     return gather(sersic_rays(x, y, c[:, row, None, None]), wx, wy)
 
 
-def _image_square(x, y, wx, wy, c, row, image_of, pixels):
+def _image_square(px, py, nodes, weights, whole, c, row, image_of, pixels):
+    x, y, wx, wy = rays_of(px, py, nodes, weights, whole)
     return gather(image_rays(x, y, c[:, row, None, None], image_of[row, None, None], pixels), wx, wy)
+
+
+def rays_of(px: Tensor, py: Tensor, nodes: Tensor, weights: Tensor, whole: bool) -> tuple[Tensor, ...]:
+    """Places x (p, 1, m), y (p, m, 1) of the rays of panels, and their weights (p or 1, m, 4) along each axis.
+
+    Args:
+        px: (p,) lower corners of the panels on the lattice.
+        py: see ``px``.
+        nodes: (m,) of the panels' rule, from their corners.
+        weights: (m, 1) of the rule.
+        whole: the panels are whole cells, which share their weights.
+    """
+    x, y = (px[:, None] + nodes)[:, None], (py[:, None] + nodes)[:, :, None]
+    if whole:
+        weight = (spline(nodes) * weights)[None]
+        return x, y, weight, weight
+    wx, wy = (spline((p - torch.floor(p))[:, None] + nodes) * weights for p in (px, py))
+    return x, y, wx, wy
 
 
 def gather(rays: Tensor, wx: Tensor, wy: Tensor) -> Tensor:
@@ -214,15 +235,8 @@ def _spread(
     points = torch.arange(4, device=light.device)
     points = points[:, None] * nx + points
     for row, px, py in _chunks(panels, max(1, at_once // (m * m))):
-        x0, y0 = torch.floor(px), torch.floor(py)
-        if edge == 1.0:  # whole cells share their weights
-            wx = wy = (spline(nodes) * weights)[None]
-        else:
-            wx, wy = (spline((p - p0)[:, None] + nodes) * weights for p, p0 in ((px, x0), (py, y0)))
-        square = source.square(
-            (px[:, None] + nodes)[:, None], (py[:, None] + nodes)[:, :, None], wx, wy, c, row
-        )
-        corner = (row * ny + y0.long() - 1) * nx + x0.long() - 1
+        square = source.square(px, py, nodes, weights, edge == 1.0, c, row)
+        corner = (row * ny + py.floor().long() - 1) * nx + px.floor().long() - 1
         light.view(-1).index_add_(0, (corner[:, None, None] + points).flatten(), square.flatten())
 
 
