@@ -119,7 +119,7 @@ def describe(found: dict[str, Any], plan: dict[str, Any]) -> str:
     if found["unresolved"]:
         lines += [
             f"**Unresolved** for want of negatives (fewer than {MIN_EVENTS} false positives carry them): "
-            f"{', '.join(found['unresolved'])}. This run proves that the study works; it ranks nothing.",
+            f"{', '.join(found['unresolved'])}. Of the rates that a search runs at, those, this run ranks nothing.",
             "",
         ]
     lines += [
