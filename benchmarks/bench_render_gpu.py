@@ -27,10 +27,9 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "tests" / "lensing")]
 
+from draws import clumpy, relative_rms, scene_of  # noqa: E402
 from draws import draw as draw_rows  # noqa: E402
-from draws import relative_rms, scene_of  # noqa: E402
 from record import RESULTS, summary, write_result  # noqa: E402
-from test_pixelised import clumpy  # noqa: E402
 
 from darkhaloscope.lensing.pixelised import SourceImages  # noqa: E402
 from darkhaloscope.lensing.psf import Psf  # noqa: E402

@@ -1,6 +1,6 @@
 """Speed of training on a CUDA device, from the source tree alone: it makes its own shards first.
 
-    python benchmarks/train_gpu.py [--hosts 65536] [--seconds 20] [--workers 12] [--shards DIR]
+    python benchmarks/train_gpu.py [--hosts 65536] [--seconds 20] [--workers 12] [--eager] [--shards DIR]
 
 Writes ``results/train_gpu.json``. For each network of `CASES`, bf16, on 64 x 64 stamps in three bands: images per
 second of the trainer's own step (augmentation, forward, backward, optimiser) sustained from packed float16 shards, from
@@ -35,7 +35,7 @@ from training.make_shards import make_shards  # noqa: E402
 from training.run import Run  # noqa: E402
 from training.setup import set_up  # noqa: E402
 from training.speed import Clock  # noqa: E402
-from training.train import on_device, take_step, turned  # noqa: E402
+from training.train import delivered, take_step  # noqa: E402
 
 NOT_MEASURED = "not measured on a GPU"
 CASES = {  # name: (network, rows of a batch, target in images/s)
@@ -49,13 +49,13 @@ WARM_UP, PROFILED = 10, 5  # steps
 BUSY = 0.8  # share of the time above which the device itself is what limits
 
 
-def experiment_of(arch: str, batch: int, live: bool, gpu: bool, workers: int) -> Experiment:
+def experiment_of(arch: str, batch: int, live: bool, gpu: bool, workers: int, compiled: bool) -> Experiment:
     """Generation 2 with another network."""
     return load(
         HERE.parent / "experiments" / "gen2.toml",
         {
             "training.arch": arch, "training.batch_size": batch if gpu else 4, "training.live_injection": live,
-            "training.compile": gpu, "training.precision": "bf16" if gpu else "fp32",
+            "training.compile": gpu and compiled, "training.precision": "bf16" if gpu else "fp32",
             "training.num_workers": workers if gpu else 0, "training.epochs": 1_000_000,
             "splits.train": 0.8, "splits.val": 0.2, "splits.test": 0.0,
         },
@@ -67,7 +67,7 @@ def shards(folder: Path, hosts: int, cells: int) -> dict[bool, str]:
     made = {}
     for bare in (True, False):
         made[bare] = str(folder / ("bare" if bare else "rendered"))
-        experiment = experiment_of("convnext_tiny", 4, bare, False, 0)
+        experiment = experiment_of("convnext_tiny", 4, bare, False, 0, False)
         counts = {"train": hosts, "val": max(hosts // 64, 8)}
         make_shards(made[bare], counts, experiment, FieldPlan(42, cells=cells), rendered=not bare)
     return made
@@ -76,20 +76,19 @@ def shards(folder: Path, hosts: int, cells: int) -> dict[bool, str]:
 def steps(run: Run, fixed: bool) -> Iterator[tuple[Clock, int]]:
     """Take steps for ever; yield a clock, which may be replaced, and the rows of each step."""
     batches = iter(make_loader(run.stream, run.config.num_workers, run.device.type == "cuda"))
-    kept = on_device(run, next(batches))
+    kept = delivered(run, next(batches), 0)
     clock = Clock()
     run.network.train()
     for number in range(sys.maxsize):
         run.progress.position = number
         if fixed:
-            batch = kept
+            planned = kept
         else:
             with clock.waiting():
                 planned = next(batches)
-            batch = on_device(run, planned)
-        take_step(run, [turned(run, batch, 0)])
-        clock.rows += len(batch.label)
-        given = yield clock, len(batch.label)
+        take_step(run, [delivered(run, planned, 0)])
+        clock.rows += len(planned.label)
+        given = yield clock, len(planned.label)
         clock = given if given is not None else clock
 
 
@@ -110,7 +109,7 @@ def measure(run: Run, fixed: bool, seconds: float) -> dict[str, Any]:
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     clock = Clock()
-    work.send(clock)
+    rows = work.send(clock)[1]
     started, count = time.perf_counter(), 1
     while time.perf_counter() - started < seconds:
         next(work)
@@ -121,6 +120,7 @@ def measure(run: Run, fixed: bool, seconds: float) -> dict[str, Any]:
     waits = figures["data_wait_share"] > TARGETS["data_wait_share"]
     computes = "the device's kernels" if busy > BUSY else "the host: launches"
     return figures | {
+        "rows_of_a_batch": rows,
         "device_busy": busy,
         "peak_memory_gib": torch.cuda.max_memory_allocated() / 2**30,
         "limit": "the loader" if waits else computes,
@@ -128,21 +128,25 @@ def measure(run: Run, fixed: bool, seconds: float) -> dict[str, Any]:
 
 
 def opened(
-    arch: str, batch: int, way: str, roots: dict[bool, str], gpu: bool, workers: int, out: Path
-) -> Run:
+    arch: str, batch: int, way: str, roots: dict[bool, str], gpu: bool, workers: int, out: Path,
+    compiled: bool = False,
+) -> Run:  # fmt: skip
     """A training run of one case, ready to step."""
     live = way == "live"
-    experiment = experiment_of(arch, batch, live, gpu, workers)
+    experiment = experiment_of(arch, batch, live, gpu, workers, compiled)
     return set_up(experiment, roots[live], out, False, True, "cuda" if gpu else "cpu", False, World())
 
 
-def on_cuda(roots: dict[bool, str], seconds: float, workers: int, out: Path) -> dict[str, Any]:
-    """Figures of every case and way, and whether they meet their targets."""
+def on_cuda(
+    roots: dict[bool, str], seconds: float, workers: int, out: Path, compiled: bool
+) -> dict[str, Any]:
+    """Figures of every case and way, to hold against the targets; written after each case."""
     figures: dict[str, Any] = {"gpu": torch.cuda.get_device_name(), "targets": TARGETS, "workers": workers}
     for name, (arch, batch, target) in CASES.items():
-        settings = {"batch": batch, "compile": "default", "precision": "bf16", "target_images_per_s": target}
-        figures[name] = one = settings | {
-            way: measure(opened(arch, batch, way, roots, True, workers, out), way == "on_device", seconds)
+        figures[name] = one = settings_of(batch, target, compiled) | {
+            way: measure(
+                opened(arch, batch, way, roots, True, workers, out, compiled), way == "on_device", seconds
+            )
             for way in WAYS
         }
         rate = {way: one[way]["images_per_s"] for way in WAYS}
@@ -151,7 +155,14 @@ def on_cuda(roots: dict[bool, str], seconds: float, workers: int, out: Path) -> 
             "live_cost": 1 - rate["live"] / rate["from_shards"],
         }
         print(name, {w: f"{r:,.0f} images/s, {one[w]['limit']}" for w, r in rate.items()}, flush=True)
+        write_result("train_gpu", figures, ["torch", "timm", "triton"])
     return figures
+
+
+def settings_of(batch: int, target: int, compiled: bool) -> dict[str, Any]:
+    """What a case is measured with."""
+    mode = "default, any number of rows" if compiled else "none"
+    return {"batch_at_most": batch, "compile": mode, "precision": "bf16", "target_images_per_s": target}
 
 
 def on_cpu(roots: dict[bool, str], out: Path) -> dict[str, Any]:
@@ -162,8 +173,7 @@ def on_cpu(roots: dict[bool, str], out: Path) -> dict[str, Any]:
             work = steps(opened(arch, batch, way, roots, False, 0, out), way == "on_device")
             rows = sum(next(work)[1] for _ in range(2))
             assert rows, name
-        figures[name] = {
-            "batch": batch, "compile": "default", "precision": "bf16", "target_images_per_s": target,
+        figures[name] = settings_of(batch, target, True) | {
             "images_per_s": NOT_MEASURED, "two_steps_on_the_cpu": f"ran: {', '.join(WAYS)}",
         }  # fmt: skip
     return figures
@@ -175,6 +185,7 @@ def main() -> None:
     p.add_argument("--hosts", type=int, default=65_536, help="of the shards, on a GPU (default: %(default)s)")
     p.add_argument("--seconds", type=float, default=20.0, help="of each measurement (default: %(default)s)")
     p.add_argument("--workers", type=int, default=12, help="that read shards (default: %(default)s)")
+    p.add_argument("--eager", action="store_true", help="do not compile: a host without a C compiler")
     p.add_argument("--shards", type=Path, help="folder for shards, kept (default: a temporary one)")
     a = p.parse_args()
     gpu = torch.cuda.is_available()
@@ -182,11 +193,8 @@ def main() -> None:
         folder, out = a.shards or Path(temporary), Path(temporary) / "run"
         roots = shards(folder, a.hosts if gpu else 32, 8 if gpu else 4)
         if gpu:
-            print(
-                write_result(
-                    "train_gpu", on_cuda(roots, a.seconds, a.workers, out), ["torch", "timm", "triton"]
-                )
-            )
+            on_cuda(roots, a.seconds, a.workers, out, not a.eager)
+            print(RESULTS / "train_gpu.json")
             return
         print(NOT_MEASURED)
         figures = on_cpu(roots, out)

@@ -38,8 +38,12 @@ before=$("$python" -c "$where") ||
 venv=$tree/.venv-gpu
 [ -x "$venv/bin/python" ] || "$python" -m venv --system-site-packages "$venv"
 own=$venv/bin/python
-# The tree itself, by a path file: nothing is built, nothing is fetched, and edits take effect at once.
-echo "$tree" > "$("$own" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/darkhaloscope-tree.pth"
+# By a path file: the tree itself (nothing is built, nothing is fetched, and edits take effect at once), and what the
+# host's Python sees where that is an environment itself: one made from another sees the base's packages only.
+{
+  echo "$tree"
+  "$python" -c 'import sys, site; print(*[p for p in site.getsitepackages() if sys.prefix != sys.base_prefix], sep="\n")'
+} > "$("$own" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/darkhaloscope-tree.pth"
 
 # import name = distribution; installed without dependencies, so that none of them can bring a torch along.
 missing=()

@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from darkhaloscope.dataset import committed_chunks, committed_files, content_hash, open_part
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.injection.at_positions import stamps_at
 from darkhaloscope.records import STAMPS
 from darkhaloscope.results import SCORES
 from darkhaloscope.schema import check_schema
@@ -135,6 +134,9 @@ class StampsAtPositions:
 
     def tables(self, number: int, batch_size: int, facts: dict[str, Any]) -> Iterator[pa.Table]:
         """See `Source`; `facts` counts the refused positions by reason and lists them."""
+        # Here: a GPU host, which scores shards, has none of the survey's tools.
+        from darkhaloscope.injection.at_positions import stamps_at
+
         rows, p = self.pieces[number], self.positions
         piece = Positions({k: v[rows] for k, v in p.columns.items()}, p.fault[rows], p.source)
         made = stamps_at(piece, self.bricks, self.coadds, self.experiment, self.cache)

@@ -28,9 +28,11 @@ from darkhaloscope.experiment import Experiment, load
 from darkhaloscope.injection.hosts import rows_per_host
 from darkhaloscope.simulated.field import FieldPlan
 from darkhaloscope.storage import replace_file
+from evaluation.committee import load_committee
 from evaluation.mine import mine
 from evaluation.score import score
 from evaluation.scores import read_scores
+from evaluation.sources import stamp_files
 from evaluation.study_page import describe, statistics
 from training.make_shards import make_shards
 from training.metrics import summarise
@@ -115,11 +117,17 @@ def mined(study: Study, view: str, device: str) -> str:
     shutil.rmtree(found, ignore_errors=True)
     scores = str(study.out / "mining")
     best = study.folder(base, study.plan["seeds"][0]) / "best.pt"
-    score(str(best), view, "train", scores, device=device, overwrite=True, progress=False)
+    scored(best, view, "train", scores, device)
     known = study.out / "known_lenses.csv"  # the simulated sky has no lens but those that are injected
     replace_file(str(known), b"ra,dec\n")
     mine([scores], [str(known)], str(found), top=study.sized["mine"])
     return str(found)
+
+
+def scored(checkpoint: Path, view: str, split: str, out: str, device: str) -> None:
+    """Score a split with one network."""
+    committee = load_committee([str(checkpoint)], device=device)
+    score(committee, stamp_files(view, split), split, out, overwrite=True, progress=False)
 
 
 def run(study: Study, variant: Variant, seed: int, device: str) -> dict[str, Any]:
@@ -139,7 +147,7 @@ def run(study: Study, variant: Variant, seed: int, device: str) -> dict[str, Any
     train(experiment, view, folder, overwrite=True, device=device)
     trained = time.perf_counter()
     scores = folder / "scores"
-    score(str(folder / "best.pt"), view, "test", str(scores), device=device, overwrite=True, progress=False)
+    scored(folder / "best.pt", view, "test", str(scores), device)
     found = read_scores(str(scores))
     result = {
         "variant": variant.name, "seed": seed, "digest": known, "device": device_name(device),

@@ -101,7 +101,7 @@ def describe(found: dict[str, Any], plan: dict[str, Any]) -> str:
     """Return the page as Markdown."""
     base, main = plan["base"], plan["main_figure"]
     variants = {v["name"]: v for v in plan["variant"]}
-    seconds = [r["train_seconds"] for v in found["variants"].values() for r in v["runs"]]
+    seconds = [r["train_seconds"] + r["score_seconds"] for v in found["variants"].values() for r in v["runs"]]
     first = found["variants"][base]["runs"][0]
     hosts = ", ".join(f"{n:,} {s}" for s, n in found["hosts"].items())
     lines = [
@@ -109,8 +109,8 @@ def describe(found: dict[str, Any], plan: dict[str, Any]) -> str:
         "",
         f"Written by `python -m evaluation.study --size {found['size']}` from its runs' files (code version "
         f"{found['code_version']}); what is compared stands in `evaluation/study.toml`. Device: {found['device']}. "
-        f"{len(seconds)} runs of {min(seconds):.0f} to {max(seconds):.0f} s; {first['arch']}, {first['epochs']} "
-        f"epochs; simulated hosts: {hosts}.",
+        f"{len(seconds)} runs of {min(seconds):.0f} to {max(seconds):.0f} s, {sum(seconds) / 60:.0f} minutes in all "
+        f"(shards not counted); {first['arch']}, {first['epochs']} epochs; simulated hosts: {hosts}.",
         "",
         f"One test set for all: {found['n_positives']:,} lenses and {found['n_negatives']:,} others, with the "
         "simulated sky's own PSF, galaxies as sources, and peculiar galaxies among the others.",
@@ -119,7 +119,7 @@ def describe(found: dict[str, Any], plan: dict[str, Any]) -> str:
     if found["unresolved"]:
         lines += [
             f"**Unresolved** for want of negatives (fewer than {MIN_EVENTS} false positives carry them): "
-            f"{', '.join(found['unresolved'])}. This run proves that the study works; it ranks nothing.",
+            f"{', '.join(found['unresolved'])}. Of the rates that a search runs at, those, this run ranks nothing.",
             "",
         ]
     lines += [

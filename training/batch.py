@@ -15,12 +15,14 @@ from darkhaloscope.schema import check_schema
 from training.preprocess import Preprocessing, check_stamps
 from training.selection import DataError
 
+LEFT_OUT = -1.0  # label of a row that takes no part in the loss
+
 
 class Batch(NamedTuple):
     """Some rows, as the network takes them; every field has the same first axis."""
 
     stamps: torch.Tensor  # (n, band, y, x) float16 or float32, nmgy/pixel
-    label: torch.Tensor  # (n,) float32: 1 a lens, added or real; 0 none
+    label: torch.Tensor  # (n,) float32: 1 a lens, added or real; 0 none; `LEFT_OUT`
     sky_sigma: torch.Tensor  # (n, band) float32, nmgy/pixel; (n, 0) where the preprocessing does not need it
     meta: torch.Tensor  # (n, column) float32: raw values of the metadata columns
     task_id: torch.Tensor  # (n, 16) uint8: the digest

@@ -1,8 +1,8 @@
 """Live injection: arcs drawn onto bare stamps while a network trains, others in every epoch.
 
-Two steps, as in `render_torch`. `LiveInjection.plan` runs where batches are made (a loader's worker): which rows get
-an arc, their lenses and sources by the experiment's prior, all that does not depend on rays. `Painter.paint` runs on
-the device: rays, PSF, photon noise, and the sum.
+Two steps, as in `render_torch`. `LiveInjection.plan`, here, runs where batches are made (a loader's worker): which rows
+get an arc, their lenses and sources by the experiment's prior, all that does not depend on rays. `painter.Painter` runs
+on the device: rays, PSF, photon noise, and the sum.
 
 A lens is a function of (seed, epoch, row), a row being its task_id: the same in any batch, order and number of
 workers. Which hosts get an arc is the manifest's own rule (`hosts.is_control_host`): unpaired, a host is a control in
@@ -12,7 +12,7 @@ is taken from the stamp's own sky (`noise.sky_gain`, 4c's fallback) and the nois
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -32,8 +32,7 @@ from darkhaloscope.sources.draw import mirrored
 from darkhaloscope.sources.open import open_bank
 from darkhaloscope.survey.extinction import extinction
 from training.batch import Batch
-from training.noise_torch import normals
-from training.render_torch import Prepared, SourceBank, draw, prepare
+from training.render_torch import Prepared, prepare
 
 HOST_COLUMNS = (
     "host_x", "host_y", "ebv", "mag_r", "mag_z", "shape_e1", "shape_e2", "z_host",
@@ -41,7 +40,6 @@ HOST_COLUMNS = (
 )  # fmt: skip
 """Columns of the stamps table that an arc and its noise depend on."""
 DRAWS = 32  # of a lens that is resolved enough (min_theta_over_psf), before the last is taken
-ROUNDS = 4  # of arcs that stand out enough (min_arc_snr), before the row is shown without one
 _SYNTHETIC, _RANDOM = SAMPLES.index("synthetic_positive"), SAMPLES.index("random_negative")
 
 Columns = dict[str, np.ndarray]
@@ -64,6 +62,11 @@ class Arcs:
     gain: Tensor
     sigma: Tensor
     keys: Tensor
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Arcs:
+        """The same with every tensor changed: put on a device, or into page-locked memory."""
+        changed = {k: change(getattr(self, k)) for k in ("rows", "gain", "sigma", "keys")}
+        return replace(self, layers=tuple(one.each(change) for one in self.layers), **changed)
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,15 @@ class LiveBatch:
         return self.bare.task_id
 
     def pin_memory(self) -> LiveBatch:
-        """The same with its pixels in page-locked memory, as `DataLoader(pin_memory=True)` asks."""
-        return replace(self, bare=Batch(*(t.pin_memory() for t in self.bare)))
+        """The same in page-locked memory, as `DataLoader(pin_memory=True)` asks.
+
+        All of it: a tensor left as the worker sent it holds an open file until its batch has been trained on.
+        """
+        return LiveBatch(Batch(*map(_pinned, self.bare)), self.arcs.each(_pinned), self.epoch)
+
+
+def _pinned(tensor: Tensor) -> Tensor:
+    return tensor.pin_memory() if tensor.numel() else tensor
 
 
 class LiveInjection:
@@ -215,60 +225,3 @@ class LiveInjection:
             prepare(replace(scene, flux=scene.flux * share), psf, shape, PIXEL_SCALE_ARCSEC, images)
             for images, share in layers
         )
-
-
-class Painter:
-    """The device's side: draws planned arcs onto batches."""
-
-    def __init__(self, live: LiveInjection, device: torch.device) -> None:
-        """Put the source bank, where there is one, on the device."""
-        self.live, self.device = live, device
-        self.banks: list[SourceBank | None] = [None]
-        if live.experiment.injection.source == "image":
-            bank = open_bank(live.experiment.injection.source_bank)
-            stacks = bank.layers(np.arange(len(bank.index)))
-            self.banks = [SourceBank.of(stamps, device) for stamps, _ in stacks]
-
-    def paint(self, planned: LiveBatch) -> Batch:
-        """Return the batch on the device with its arcs; label 0 where none could be drawn that stands out.
-
-        With `min_arc_snr`, fainter arcs are replaced by others of the same row, `ROUNDS` times at most.
-        """
-        batch = planned.bare.to(self.device)
-        stamps, label = batch.stamps.clone(), batch.label.clone()
-        arcs, least = planned.arcs, self.live.experiment.training.min_arc_snr
-        for turn in range(1, ROUNDS + 1):
-            if not len(arcs.rows):
-                break
-            light, fine = self._light(arcs)
-            rows = arcs.rows.to(self.device)
-            bare = stamps[rows].float()
-            lit = (
-                (light != 0) & (bare != 0) & fine[:, None, None, None]
-            )  # exactly 0: no data, nothing to add to
-            # Back in the type of the shards: finer grain than a control's would tell an arc.
-            stamps[rows] = torch.where(lit, bare + light, bare).to(stamps.dtype)
-            label[rows] = fine.float()
-            if not least or turn == ROUNDS:
-                break
-            faint = arcs.rows.numpy()[~fine.cpu().numpy()]
-            arcs = self.live.arcs(planned.bare, faint, planned.epoch, turn)
-        return batch._replace(stamps=stamps, label=label, extra=batch.extra[:, :0])
-
-    def _light(self, arcs: Arcs) -> tuple[Tensor, Tensor]:
-        """Return arcs with their photon noise, (m, band, y, x), and which of them are to be shown, (m,) bool."""
-        stamps = self.live.experiment.stamps
-        made = [
-            draw(one, bank, device=self.device) for one, bank in zip(arcs.layers, self.banks, strict=True)
-        ]
-        light, fine = made[0].image, made[0].ok
-        for more in made[1:]:
-            light, fine = light + more.image, fine & more.ok
-        gain, sigma = (v.to(self.device)[:, :, None, None] for v in (arcs.gain, arcs.sigma))
-        own = light.clamp(min=0.0) / gain if stamps.poisson_noise else torch.zeros_like(light)
-        if least := self.live.experiment.training.min_arc_snr:
-            snr = torch.sqrt((light**2 / (sigma**2 + own)).sum((1, 2, 3))) / stamps.noise_correlation
-            fine = fine & (snr >= least)
-        if stamps.poisson_noise:
-            light = light + torch.sqrt(own) * normals(arcs.keys.to(self.device), tuple(light.shape[1:]))
-        return light, fine

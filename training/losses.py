@@ -12,6 +12,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from darkhaloscope.sections import Training
+from training.batch import LEFT_OUT
 
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -54,17 +55,24 @@ def focal(logit: torch.Tensor, label: torch.Tensor, alpha: float, gamma: float) 
 def make_loss(config: Training) -> Loss:
     """Return the loss that a config names, as a function of (logit, label) row by row.
 
-    Labels are smoothed towards 1/2 (Szegedy et al. 2016, section 7, for two classes); positives count
-    `positive_weight` times.
+    It is 0, and has no gradient, where the label is `batch.LEFT_OUT`. Labels are smoothed towards 1/2 (Szegedy et al.
+    2016, section 7, for two classes); positives count `positive_weight` times.
     """
 
     def loss(logit: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
-        label = label.float()
+        shown = label != LEFT_OUT
+        label = torch.where(shown, label.float(), 0.0)
         soft = label + config.label_smoothing * (0.5 - label)
         if config.loss == "focal":
             rows = focal(logit, soft, config.focal_alpha, config.focal_gamma)
         else:
             rows = binary_cross_entropy(logit, soft)
-        return rows * (1 + (config.positive_weight - 1) * label)
+        rows = rows * (1 + (config.positive_weight - 1) * label)
+        return torch.where(shown, rows, 0.0)
 
     return loss
+
+
+def mean_loss(rows: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+    """Return the mean of `make_loss`'s rows over those that are not left out; 0 where all are."""
+    return rows.sum() / (label != LEFT_OUT).sum().clamp(min=1)

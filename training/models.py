@@ -37,6 +37,8 @@ class Finder(nn.Module):
         self.metadata = nn.Sequential(nn.Linear(columns, 32), nn.GELU()) if columns else None
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(features + (32 if columns else 0), 1)
+        annulus = preprocessing.annulus_pixels if preprocessing.norm_method == "outer" else []
+        self.register_buffer("annulus", torch.tensor(annulus, dtype=torch.int64), persistent=False)
 
     def forward(
         self, stamps: torch.Tensor, sky_sigma: torch.Tensor | None = None, meta: torch.Tensor | None = None
@@ -58,7 +60,7 @@ class Finder(nn.Module):
     ) -> torch.Tensor:
         """Return what the last layer sees, (n, feature) float32. Arguments as `forward`."""
         with torch.autocast(stamps.device.type, enabled=False):
-            pixels = normalise(self.preprocessing, stamps, sky_sigma)
+            pixels = normalise(self.preprocessing, stamps, sky_sigma, self.annulus)
         features = self.backbone(pixels.contiguous(memory_format=torch.channels_last))
         if self.metadata is not None:
             if meta is None:

@@ -20,12 +20,12 @@ Train a lens finder on packed shards.
 
 An experiment file gives every setting; a flag that is given wins over it. Without any flag this trains on the
 shards that `make smoke-local` made. Ctrl-C or SIGTERM stops after the present step with a checkpoint, and
---resume goes on from there, to the same bits as if nothing had happened.
+--resume goes on from there; on a CPU to the same bits as if nothing had happened.
 """
 _EPILOG = """\
 what appears in --out_dir:
   config.json   the effective settings, and what the data was
-  log.jsonl     one line an epoch: losses, AUROC, tpr at low fpr with intervals, images a second
+  log.jsonl     one line an epoch: losses, AUROC, tpr at low fpr with intervals, rows left out, images a second
   last.pt       the newest checkpoint: --resume starts from it
   best.pt       the checkpoint with the best --selection_metric: score with it
 
@@ -104,7 +104,9 @@ def _add_model(group: argparse._ArgumentGroup) -> None:
         help="validate and score a running mean of the weights with this decay, as 0.999; 0: the weights themselves",
     )  # fmt: skip
     group.add_argument(
-        "--compile", action=argparse.BooleanOptionalAction, help="compile the network (torch.compile)"
+        "--compile",
+        action=argparse.BooleanOptionalAction,
+        help="compile the network (torch.compile), once for batches of any size: a minute at the start",
     )
     group.add_argument("--dropout", type=float, help="in front of the last layer, 0 to 1")
     group.add_argument(

@@ -136,7 +136,10 @@ def check_stamps(preprocessing: Preprocessing, shape: tuple[int, ...], bands: st
 
 
 def normalise(
-    preprocessing: Preprocessing, stamps: torch.Tensor, sky_sigma: torch.Tensor | None = None
+    preprocessing: Preprocessing,
+    stamps: torch.Tensor,
+    sky_sigma: torch.Tensor | None = None,
+    annulus: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Return the network's input.
 
@@ -151,6 +154,8 @@ def normalise(
         preprocessing: what to do.
         stamps: (n, band, y, x) nmgy/pixel, any floating type.
         sky_sigma: (n, band) nmgy/pixel; needed by "sky_asinh".
+        annulus: `preprocessing.annulus_pixels` on the stamps' device, where a network keeps them there: to copy
+            them would make the host wait for a GPU at every batch. None: they are copied.
 
     Returns:
         (n, band, y, x) float32.
@@ -159,7 +164,7 @@ def normalise(
         PreprocessingError: "sky_asinh" without sky_sigma.
     """
     stamps = stamps.float()
-    centre, scale = reference_level(preprocessing, stamps, sky_sigma)
+    centre, scale = reference_level(preprocessing, stamps, sky_sigma, annulus)
     scaled = (stamps - centre) / scale
     if preprocessing.norm_method == "sky_asinh":
         scaled = torch.asinh(scaled)
@@ -167,7 +172,10 @@ def normalise(
 
 
 def reference_level(
-    preprocessing: Preprocessing, stamps: torch.Tensor, sky_sigma: torch.Tensor | None = None
+    preprocessing: Preprocessing,
+    stamps: torch.Tensor,
+    sky_sigma: torch.Tensor | None = None,
+    annulus: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what `normalise` subtracts and divides by, each (n, band, 1, 1) nmgy/pixel.
 
@@ -180,24 +188,29 @@ def reference_level(
             )
         scale = _sky_scale(preprocessing, sky_sigma)
         return torch.zeros_like(scale), scale
-    centre, spread = _median_mad(_reference_pixels(preprocessing, stamps.float()))
+    centre, spread = _median_mad(_reference_pixels(preprocessing, stamps.float(), annulus))
     # A stamp of equal pixels has no spread: leave it at 0 rather than divide by it.
     return centre, torch.where(spread > 0, _MAD_TO_SIGMA * spread, torch.ones_like(spread))
 
 
 def _sky_scale(preprocessing: Preprocessing, sky_sigma: torch.Tensor) -> torch.Tensor:
     """Return the flux at which the stretch turns, (n, band, 1, 1)."""
-    reference = torch.tensor(preprocessing.sky_reference, dtype=torch.float32, device=sky_sigma.device)
-    depth = torch.exp(torch.log(sky_sigma.float() / reference).mean(dim=1, keepdim=True))
-    return (preprocessing.softening * depth * reference)[:, :, None, None]
+    # Band by band, with plain numbers: a tensor of constants would be copied to the device at every batch.
+    reference = preprocessing.sky_reference
+    over = [torch.log(sky_sigma[:, i].float() / level) for i, level in enumerate(reference)]
+    depth = torch.exp(torch.stack(over, dim=1).mean(dim=1))
+    return torch.stack([preprocessing.softening * depth * level for level in reference], 1)[:, :, None, None]
 
 
-def _reference_pixels(preprocessing: Preprocessing, stamps: torch.Tensor) -> torch.Tensor:
+def _reference_pixels(
+    preprocessing: Preprocessing, stamps: torch.Tensor, annulus: torch.Tensor | None
+) -> torch.Tensor:
     """Return the pixels that centre and spread are measured on, (n, band, pixel)."""
     if preprocessing.norm_method == "full":
         return stamps.flatten(2)
-    chosen = torch.tensor(preprocessing.annulus_pixels, device=stamps.device)
-    return stamps.flatten(2).index_select(2, chosen)
+    if annulus is None:
+        annulus = torch.tensor(preprocessing.annulus_pixels, device=stamps.device)
+    return stamps.flatten(2).index_select(2, annulus)
 
 
 def _median_mad(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -212,6 +225,5 @@ def _median_mad(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def standardise_metadata(preprocessing: Preprocessing, meta: torch.Tensor) -> torch.Tensor:
     """Return metadata columns over the training rows' mean and standard deviation, (n, column) float32."""
-    mean = torch.tensor(preprocessing.meta_mean, dtype=torch.float32, device=meta.device)
-    std = torch.tensor(preprocessing.meta_std, dtype=torch.float32, device=meta.device)
-    return (meta.float() - mean) / std
+    levels = zip(preprocessing.meta_mean, preprocessing.meta_std, strict=True)
+    return torch.stack([(meta[:, i].float() - mean) / std for i, (mean, std) in enumerate(levels)], dim=1)

@@ -6,6 +6,7 @@ transforms) is prepared by the library's numpy functions on the host; the device
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -40,13 +41,10 @@ class PsfPlan:
         """The same for some rows."""
         return replace(self, width=self.width[rows], table_of=self.table_of[rows])
 
-    def to(self, device: torch.device) -> PsfPlan:
-        """The same on a device."""
-        moved = {
-            k: getattr(self, k).to(device, non_blocking=True)
-            for k in ("width", "table", "table_of", "transform")
-        }
-        return replace(self, **moved)
+    def each(self, change: Callable[[Tensor], Tensor]) -> PsfPlan:
+        """The same with every tensor changed: put on a device, or into page-locked memory."""
+        changed = {k: change(getattr(self, k)) for k in ("width", "table", "table_of", "transform")}
+        return replace(self, **changed)
 
 
 @lru_cache(maxsize=256)

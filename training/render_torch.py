@@ -11,6 +11,7 @@ which moves a pixel by rounding errors only. No matrix product is used, so TF32 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -76,13 +77,10 @@ class Group:
         by_row = {k: getattr(self, k)[part] for k in ("rows", "image_of", "flux")}
         return replace(self, **by_row, constants=self.constants[:, part], psf=self.psf.take(part))
 
-    def to(self, device: torch.device) -> Group:
-        """The same on a device."""
-        moved = {
-            k: getattr(self, k).to(device, non_blocking=True)
-            for k in ("rows", "constants", "image_of", "flux")
-        }
-        return replace(self, **moved, psf=self.psf.to(device))
+    def each(self, change: Callable[[Tensor], Tensor]) -> Group:
+        """The same with every tensor changed: put on a device, or into page-locked memory."""
+        changed = {k: change(getattr(self, k)) for k in ("rows", "constants", "image_of", "flux")}
+        return replace(self, **changed, psf=self.psf.each(change))
 
 
 @dataclass(frozen=True)
@@ -100,6 +98,10 @@ class Prepared:
     ok: Tensor
     reason: tuple[str, ...]
     shape: tuple[int, int, int]
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Prepared:
+        """The same with every tensor changed, see `Group.each`."""
+        return replace(self, groups=tuple(g.each(change) for g in self.groups), ok=change(self.ok))
 
 
 def render(
@@ -211,9 +213,9 @@ def draw(
     magnification = torch.full((n,), torch.nan, dtype=torch.float64, device=device)
     rows_at_once, rays_at_once = CPU_AT_ONCE if device.type == "cpu" else GPU_AT_ONCE
     rays = 0
-    for group in prepared.groups:
-        moved = group.to(device)
-        for start in range(0, len(group.rows), rows_at_once):
+    prepared = prepared.each(lambda t: t.to(device, non_blocking=True))
+    for moved in prepared.groups:
+        for start in range(0, len(moved.rows), rows_at_once):
             part = moved.take(slice(start, start + rows_at_once))
             source = make_source(part.image_of, bank if part.is_image else None, tolerance, fused)
             light, used = trace(part.constants, source, part.lattice, rays_at_once)
@@ -221,4 +223,4 @@ def draw(
             magnification[part.rows] = light.sum((1, 2), dtype=torch.float64) + far
             image[part.rows] = blur(light, part.psf, part.lattice.keep) * part.flux[:, :, None, None]
             rays += used
-    return RenderedTensors(image, magnification, prepared.ok.to(device), prepared.reason, rays)
+    return RenderedTensors(image, magnification, prepared.ok, prepared.reason, rays)

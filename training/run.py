@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,12 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.sections import Training
 from training import checkpoint
 from training.data import StampStream, World
+from training.delivery import Delivery
 from training.distributed import gathered
-from training.live import Painter
 from training.losses import Loss
 from training.models import Average, Finder, Size
 from training.preprocess import Preprocessing
-from training.runlog import RunLog
+from training.runlog import Losses, RunLog
 from training.shards import Shards
 
 
@@ -30,11 +30,18 @@ class Progress:
     epoch: int = 0  # the epoch that `position` is in
     position: int = 0  # batches of it that are done
     step: int = 0  # optimiser steps since the beginning
-    loss_total: float = 0.0  # sum of the losses of the epoch's rows so far
-    loss_rows: int = 0
+    losses: Losses = field(default_factory=Losses)  # of the epoch, all ranks, where it was left
     best: float | None = None  # best selection metric so far
     best_epoch: int | None = None
     finished: bool = False
+
+    @staticmethod
+    def of(content: dict[str, Any] | None, rank: int) -> Progress:
+        """Return that of a checkpoint, or of a new run where there is none; the first rank takes over the sums."""
+        if content is None:
+            return Progress()
+        saved = content["progress"]
+        return Progress(**{**saved, "losses": Losses() if rank else Losses(**saved["losses"])})
 
     def end_epoch(self, figures: dict[str, Any], config: Training) -> bool:
         """Count the epoch; return whether its figures are the best so far."""
@@ -45,7 +52,7 @@ class Progress:
             self.best, self.best_epoch = value, self.epoch
         assert self.best_epoch is not None
         waited, patience = self.epoch - self.best_epoch, config.early_stopping_patience
-        self.epoch, self.position, self.loss_total, self.loss_rows = self.epoch + 1, 0, 0.0, 0
+        self.epoch, self.position, self.losses = self.epoch + 1, 0, Losses()
         self.finished = self.epoch >= config.epochs or (patience > 0 and waited >= patience)
         return better
 
@@ -68,10 +75,11 @@ class Run:
     scaler: torch.amp.GradScaler
     progress: Progress
     stream: StampStream
-    painter: Painter | None  # draws arcs onto bare stamps, with live injection
+    deliver: Delivery  # brings batches onto the device
     log: RunLog
     cost: Size
     peak_flops: float  # FLOP/s of one rank's device
+    peak_flops_from: str
     figures: dict[str, Any]  # of the last validation pass; empty before the first
 
     @property
@@ -83,6 +91,10 @@ class Run:
     def judged(self) -> Finder:
         """The finder that is validated and scored: the running mean of the weights where there is one."""
         return self.model if self.average is None else self.average.module
+
+    def facts(self) -> dict[str, dict[str, Any]]:
+        """Return what a log or checkpoint says of the data, by split."""
+        return {split: one.facts() for split, one in self.shards.items()}
 
     def save(self, figures: dict[str, Any], *names: str) -> None:
         """Write the same checkpoint under each name; every rank must call it, the first one writes."""
@@ -96,7 +108,7 @@ class Run:
             "model": self.judged.state_dict(),
             "preprocessing": self.preprocessing.as_dict(),
             "config": self.experiment.as_dict(),
-            "data": {split: one.facts() for split, one in self.shards.items()},
+            "data": self.facts(),
             "progress": dataclasses.asdict(self.progress),
             "metrics": figures,
             "training_state": {

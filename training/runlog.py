@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import signal
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any
@@ -13,6 +14,8 @@ import torch
 
 from darkhaloscope.config import ConfigError
 from darkhaloscope.storage import replace_file
+from training.data import World
+from training.distributed import gathered
 
 _EVERY = 16  # losses are looked at this often: each look waits for the device
 
@@ -102,35 +105,47 @@ class StopRequest:
         self._before = {}
 
 
+@dataclass
+class Losses:
+    """What an epoch has shown so far."""
+
+    total: float = 0.0  # sum of the losses of the rows
+    rows: int = 0  # that took part
+    left_out: int = 0  # that did not: live injection found no arc for them that stands out
+
+
 class LossMeter:
-    """Mean loss of an epoch, and the guard against NaN.
+    """Mean loss of an epoch, the count of rows left out, and the guard against NaN.
 
     Values are fetched from the device once in a while only, since each fetch waits for it; a batch that went
     wrong is still named.
     """
 
-    def __init__(self, total: float = 0.0, rows: int = 0) -> None:
-        self.total, self.rows = total, rows
-        self._waiting: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    def __init__(self, losses: Losses | None = None) -> None:
+        """Begin an epoch, or go on with one."""
+        self.losses = replace(losses) if losses else Losses()
+        self._waiting: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]] = []
 
-    def add(self, loss: torch.Tensor, gradient_norm: torch.Tensor, task_id: torch.Tensor) -> None:
-        """Take a batch's mean loss, the norm of its gradient, and its ids (n, 16) uint8."""
-        self._waiting.append((loss.detach(), gradient_norm.detach(), task_id))
+    def add(
+        self, loss: torch.Tensor, gradient_norm: torch.Tensor, left_out: torch.Tensor, task_id: torch.Tensor
+    ) -> None:
+        """Take a step's mean loss, the norm of its gradient, its rows left out, and all its ids (n, 16) uint8."""
+        self._waiting.append((loss.detach(), gradient_norm.detach(), left_out, task_id))
         if len(self._waiting) >= _EVERY:
             self.fetch()
 
-    def fetch(self) -> tuple[float, int]:
-        """Bring `total` and `rows` up to date; return them.
+    def fetch(self) -> Losses:
+        """Bring `losses` up to date; return them.
 
         Raises:
             FloatingPointError: a loss or gradient was NaN or infinite; names the first such batch's rows.
         """
         if not self._waiting:
-            return self.total, self.rows
-        losses, norms, ids = zip(*self._waiting, strict=True)
+            return self.losses
+        *figures, ids = zip(*self._waiting, strict=True)
         self._waiting = []
-        for loss, norm, task_id in zip(
-            torch.stack(losses).tolist(), torch.stack(norms).tolist(), ids, strict=True
+        for loss, norm, left_out, task_id in zip(
+            *(torch.stack(f).tolist() for f in figures), ids, strict=True
         ):
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 names = ", ".join(bytes(row).hex() for row in task_id.tolist())
@@ -138,14 +153,22 @@ class LossMeter:
                     f"loss {loss}, gradient norm {norm}; lower --lr or use --precision fp32; if it comes "
                     f"back with the same rows, look at these stamps: task_id {names}"
                 )
-            self.total += loss * len(task_id)
-            self.rows += len(task_id)
-        return self.total, self.rows
+            rows = len(task_id) - left_out
+            self.losses.total += loss * rows
+            self.losses.rows += rows
+            self.losses.left_out += left_out
+        return self.losses
 
-    @property
-    def mean(self) -> float:
-        """Mean loss of the rows fetched so far."""
-        return self.total / max(self.rows, 1)
+    def of_all(self, world: World) -> Losses:
+        """Return the sums of all ranks, which each of them must ask for."""
+        ranks = [astuple(losses) for losses in gathered(self.fetch(), world)]
+        return Losses(*map(sum, zip(*ranks, strict=True)))
+
+    def figures(self, world: World) -> dict[str, float]:
+        """Return the epoch's mean loss, and its rows left out, of all ranks."""
+        losses = self.of_all(world)
+        return {"train_loss": losses.total / max(losses.rows, 1), "train_rows": losses.rows,
+                "left_out_rows": losses.left_out}  # fmt: skip
 
 
 def epoch_line(figures: dict[str, Any], better: bool) -> str:
@@ -156,6 +179,9 @@ def epoch_line(figures: dict[str, Any], better: bool) -> str:
         for name in ("auroc", "tpr@lowfpr", "tpr@fpr1e-2", "tpr@fpr1e-3", "tpr@fpr1e-4")
     )
     loss = f"loss {figures['train_loss']:.4f} train {figures['val_loss']:.4f} val"
+    if left_out := figures["left_out_rows"]:
+        shown = figures["train_rows"] + left_out
+        loss += f", {left_out:,} of {shown:,} rows left out: no arc that stands out"
     return (
         f"epoch {figures['epoch']}: {loss}, {rates}, "
         f"binary_score_frac {figures['binary_score_frac']:.3f} "

@@ -16,12 +16,14 @@ from darkhaloscope.storage import replace_file
 from training import checkpoint
 from training.checkpoint import CheckpointError
 from training.data import StampStream, World
+from training.delivery import Delivery
 from training.distributed import own_device, shared
 from training.hard_negatives import read_hard_negatives
-from training.live import LiveInjection, Painter
+from training.live import LiveInjection
 from training.losses import make_loss
 from training.mixture import mixture_of
 from training.models import Average, Finder, size
+from training.painter import Painter
 from training.preprocess import Preprocessing
 from training.pretrained import start_from
 from training.run import Progress, Run
@@ -49,39 +51,50 @@ def set_up(
     if content:
         _check_same(content, experiment, shards, world, out)
     preprocessing = _preprocessing(config, shards["train"])
-    progress = Progress(**content["progress"]) if content else Progress()
+    progress = Progress.of(content, world.rank)
     live = LiveInjection(experiment, preprocessing.size) if config.live_injection else None
-    stream = StampStream(
-        shards["train"], preprocessing, config.batch_size, experiment.seed,
-        epochs=(progress.epoch, config.epochs), position=progress.position, workers=config.num_workers,
-        world=world, mixture=mixture_of(config), live=live,
-    )  # fmt: skip
+    stream = _stream(experiment, shards["train"], preprocessing, progress, world, live)
     model, started_from = _finder(experiment, preprocessing, target, world, new=content is None)
-    cost, (peak, peak_from) = size(model), peak_flops(target, config.precision)
-    if world.rank == 0:
-        facts = {
-            "device": str(target), "ranks": world.ranks, **stream.facts(),
-            "parameters": cost.parameters, "flops_per_stamp": cost.flops,
-            "peak_flops_per_s": peak, "peak_flops_from": peak_from, "pretrained": started_from,
-        }  # fmt: skip
-        if not content:
-            _remove_checkpoints(out)
-        _announce(experiment, shards, preprocessing, facts, out)
-    log = RunLog(out, progress.step if content else None, tensorboard, writes=world.rank == 0)
-    log.write("resume" if content else "start", progress.step, data=_facts(shards), device=str(target))
-    network = shared(model, target, world)
     run = Run(
-        experiment, out, target, world, shards, preprocessing, model,
-        torch.compile(network) if config.compile else network,  # type: ignore[arg-type]
+        experiment, out, target, world, shards, preprocessing, model, shared(model, target, world, config.compile),
         Average(model, config.ema_decay) if config.ema_decay else None,
         make_loss(config), _optimizer(model, config, target),
-        torch.amp.GradScaler(target.type, enabled=config.precision == "fp16"),
-        progress, stream, Painter(live, target) if live else None, log, cost, peak,
+        torch.amp.GradScaler(target.type, enabled=config.precision == "fp16"), progress, stream,
+        Delivery(target, _painter(live, target, config), config.augment, config.compile),
+        _log(out, content, tensorboard, world), size(model), *peak_flops(target, config.precision),
         content["metrics"] if content else {},
     )  # fmt: skip
+    if world.rank == 0:
+        if not content:
+            _remove_checkpoints(out)
+        _announce(run, started_from)
+    run.log.write("resume" if content else "start", progress.step, data=run.facts(), device=str(target))
     if content:
         run.restore(content, out / "last.pt")
     return run
+
+
+def _stream(
+    experiment: Experiment, shards: Shards, preprocessing: Preprocessing, progress: Progress, world: World,
+    live: LiveInjection | None,
+) -> StampStream:  # fmt: skip
+    """Return the training rows from where the run is."""
+    config = experiment.training
+    return StampStream(
+        shards, preprocessing, config.batch_size, experiment.seed, epochs=(progress.epoch, config.epochs),
+        position=progress.position, workers=config.num_workers, world=world, mixture=mixture_of(config), live=live,
+    )  # fmt: skip
+
+
+def _painter(live: LiveInjection | None, device: torch.device, config: Training) -> Painter | None:
+    """Return what draws arcs, compiled where the network is and launching kernels is what costs."""
+    return Painter(live, device, fused=config.compile and device.type == "cuda") if live else None
+
+
+def _log(out: Path, content: dict[str, Any] | None, tensorboard: bool, world: World) -> RunLog:
+    """Begin the log, or go on with it from the checkpoint's step."""
+    kept = content["progress"]["step"] if content else None
+    return RunLog(out, kept, tensorboard, writes=world.rank == 0)
 
 
 def _open(data: str, experiment: Experiment) -> dict[str, Shards]:
@@ -144,7 +157,7 @@ def _check_same(
         for k, v in {"ranks": world.ranks, "seed": now["seed"], **now["training"]}.items()
         if known.get(k) != v
     ]
-    for split, facts in _facts(shards).items():
+    for split, facts in {name: one.facts() for name, one in shards.items()}.items():
         before_facts = content["data"][split]
         for key in ("content_hash", "selection", "samples", "hard_negatives"):
             if facts.get(key) != before_facts.get(key):
@@ -154,10 +167,6 @@ def _check_same(
             f"{out / 'last.pt'}: made with other settings or data: {'; '.join(differing)}; go on with the "
             "old ones, or start anew in another --out_dir"
         )
-
-
-def _facts(shards: dict[str, Shards]) -> dict[str, Any]:
-    return {split: one.facts() for split, one in shards.items()}
 
 
 def _preprocessing(config: Training, shards: Shards) -> Preprocessing:
@@ -183,32 +192,29 @@ def _optimizer(model: Finder, config: Training, device: torch.device) -> torch.o
     return torch.optim.AdamW(groups, lr=config.lr, fused=device.type in ("cuda", "cpu"))
 
 
-def _announce(
-    experiment: Experiment,
-    shards: dict[str, Shards],
-    preprocessing: Preprocessing,
-    facts: dict[str, Any],
-    out: Path,
-) -> None:
+def _announce(run: Run, started_from: dict[str, Any] | None) -> None:
     """Write config.json, and say what is about to happen."""
-    config = experiment.training
-    data = _facts(shards)
+    data, stream = run.facts(), run.stream.facts()
     written = {
-        "experiment": experiment.as_dict(),
-        "digest": experiment.digest(),
+        "experiment": run.experiment.as_dict(),
+        "digest": run.experiment.digest(),
         "code_version": code_version(),
         "torch": torch.__version__,
         "data": data,
-        "preprocessing": preprocessing.as_dict(),
-        **facts,
+        "preprocessing": run.preprocessing.as_dict(),
+        "device": str(run.device),
+        "ranks": run.world.ranks,
+        **stream,
+        "parameters": run.cost.parameters,
+        "flops_per_stamp": run.cost.flops,
+        "peak_flops_per_s": run.peak_flops,
+        "peak_flops_from": run.peak_flops_from,
+        "pretrained": started_from,
     }
-    replace_file(str(out / "config.json"), json.dumps(written, indent=1).encode())
-    print(
-        f"{config.arch}: {facts['parameters']:,} parameters, {facts['flops_per_stamp'] / 1e9:.2f} GFLOP a stamp; "
-        f"{config.precision} on {facts['ranks']} x {facts['device']}"
-    )
-    if facts["pretrained"]:
-        print(f"starts from {facts['pretrained']['file']}: {facts['pretrained']['summary']}")
+    replace_file(str(run.out / "config.json"), json.dumps(written, indent=1).encode())
+    print(f"{run.config.arch}: {run.cost}; {run.config.precision} on {run.world.ranks} x {run.device}")
+    if started_from:
+        print(f"starts from {started_from['file']}: {started_from['summary']}")
     for split, one in data.items():
         print(
             f"{split}: {one['positives']:,} positives and {one['negatives']:,} negatives where "
@@ -217,5 +223,5 @@ def _announce(
         )
         if listed := one.get("hard_negatives"):
             print("{matched:,} of {entries:,} hard negatives found, in {rows:,} rows".format(**listed))
-    print(f"an epoch shows {facts['shown']}: {facts['negatives_per_positive']:.3g} negatives a positive")
-    print(f"{facts['steps_per_epoch']} batches an epoch and rank; writing to {out}")
+    print(f"an epoch shows {stream['shown']}: {stream['negatives_per_positive']:.3g} negatives a positive")
+    print(f"{stream['steps_per_epoch']} batches an epoch and rank; writing to {run.out}")

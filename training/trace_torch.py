@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -49,7 +50,8 @@ class Source:
 
     Attributes:
         choose: (x, y, size, parts, c, row) -> codes of p squares, see `rays_torch.choose_sersic`.
-        square: (x, y, wx, wy, c, row) -> light (p, 4, 4) of p panels on the lattice points around them.
+        square: (px, py, nodes, weights, whole, c, row) -> light (p, 4, 4) of p panels on the lattice points around,
+            see `rays_of`.
     """
 
     choose: Callable[..., Tensor]
@@ -82,12 +84,32 @@ def _image_codes(x, y, size, parts, c, row, tolerance, image_of, envelopes):
     return choose_image(x, y, size, parts, c[:, row], tolerance, image_of[row], envelopes)
 
 
-def _sersic_square(x, y, wx, wy, c, row):
+def _sersic_square(px, py, nodes, weights, whole, c, row):
+    x, y, wx, wy = rays_of(px, py, nodes, weights, whole)
     return gather(sersic_rays(x, y, c[:, row, None, None]), wx, wy)
 
 
-def _image_square(x, y, wx, wy, c, row, image_of, pixels):
+def _image_square(px, py, nodes, weights, whole, c, row, image_of, pixels):
+    x, y, wx, wy = rays_of(px, py, nodes, weights, whole)
     return gather(image_rays(x, y, c[:, row, None, None], image_of[row, None, None], pixels), wx, wy)
+
+
+def rays_of(px: Tensor, py: Tensor, nodes: Tensor, weights: Tensor, whole: bool) -> tuple[Tensor, ...]:
+    """Places x (p, 1, m), y (p, m, 1) of the rays of panels, and their weights (p or 1, m, 4) along each axis.
+
+    Args:
+        px: (p,) lower corners of the panels on the lattice.
+        py: see ``px``.
+        nodes: (m,) of the panels' rule, from their corners.
+        weights: (m, 1) of the rule.
+        whole: the panels are whole cells, which share their weights.
+    """
+    x, y = (px[:, None] + nodes)[:, None], (py[:, None] + nodes)[:, :, None]
+    if whole:
+        weight = (spline(nodes) * weights)[None]
+        return x, y, weight, weight
+    wx, wy = (spline((p - torch.floor(p))[:, None] + nodes) * weights for p in (px, py))
+    return x, y, wx, wy
 
 
 def gather(rays: Tensor, wx: Tensor, wy: Tensor) -> Tensor:
@@ -148,7 +170,7 @@ def _inside(cells: Panels, stop: tuple[int, int]) -> Panels:
     if all((end - BORDER) % BLOCK == 0 for end in stop):
         return cells
     row, x, y = cells
-    inside = (x < stop[1]) & (y < stop[0])
+    inside = torch.nonzero((x < stop[1]) & (y < stop[0])).squeeze(1)  # once: it waits for the device
     return row[inside], x[inside], y[inside]
 
 
@@ -180,9 +202,12 @@ def _sort(
     code = torch.cat(codes) if codes else torch.zeros(0, dtype=torch.uint8, device=c.device)
     if last:
         code = torch.where(code == N_ORDER, N_ORDER - 1, code)
-    order = torch.argsort(code, stable=True)
-    counts = torch.bincount(code, minlength=DARK + 1)[:DARK].tolist()  # waits for the device
-    rules = order[: sum(counts)].split(counts)
+    code, order = torch.sort(code, stable=True)
+    edges = torch.searchsorted(code, torch.arange(DARK + 1, dtype=torch.uint8, device=c.device))
+    edges = (
+        edges.tolist()
+    )  # waits for the device, the one time on a level; bincount would wait for itself too
+    rules = [order[a:b] for a, b in pairwise(edges)]
     return [(panels[0][rule], panels[1][rule], panels[2][rule]) for rule in rules]
 
 
@@ -210,15 +235,8 @@ def _spread(
     points = torch.arange(4, device=light.device)
     points = points[:, None] * nx + points
     for row, px, py in _chunks(panels, max(1, at_once // (m * m))):
-        x0, y0 = torch.floor(px), torch.floor(py)
-        if edge == 1.0:  # whole cells share their weights
-            wx = wy = (spline(nodes) * weights)[None]
-        else:
-            wx, wy = (spline((p - p0)[:, None] + nodes) * weights for p, p0 in ((px, x0), (py, y0)))
-        square = source.square(
-            (px[:, None] + nodes)[:, None], (py[:, None] + nodes)[:, :, None], wx, wy, c, row
-        )
-        corner = (row * ny + y0.long() - 1) * nx + x0.long() - 1
+        square = source.square(px, py, nodes, weights, edge == 1.0, c, row)
+        corner = (row * ny + py.floor().long() - 1) * nx + px.floor().long() - 1
         light.view(-1).index_add_(0, (corner[:, None, None] + points).flatten(), square.flatten())
 
 

@@ -29,11 +29,12 @@ from darkhaloscope.schema import SchemaError
 from darkhaloscope.sections import Training
 from darkhaloscope.stage import place
 from darkhaloscope.storage import StorageError
-from training.augment import draw_orientations, orient
+from training.batch import LEFT_OUT
 from training.checkpoint import CheckpointError
 from training.data import Batch, StampStream, make_loader
 from training.distributed import gathered, joined, largest, quietly
 from training.live import LiveBatch
+from training.losses import mean_loss
 from training.metrics import summarise
 from training.options import experiment_of, parser
 from training.predict import autocast, predict
@@ -83,28 +84,28 @@ def train(
         batches = iter(make_loader(run.stream, config.num_workers, run.device.type == "cuda"))
         while not progress.finished and not stop.signal:
             run.network.train()
-            meter, clock = LossMeter(progress.loss_total, progress.loss_rows), Clock()
+            meter, clock = LossMeter(progress.losses), Clock()
             for count in tqdm(
                 batches_of_steps(run), f"epoch {progress.epoch}", leave=False, disable=world.rank > 0
             ):
                 set_learning_rate(run)
                 with clock.waiting():
                     step = [next(batches) for _ in range(count)]
-                loss, norm = take_step(run, [turned(run, on_device(run, b), i) for i, b in enumerate(step)])
+                outcome = take_step(run, [delivered(run, batch, i) for i, batch in enumerate(step)])
                 progress.step, progress.position = progress.step + 1, progress.position + count
-                meter.add(loss, norm, torch.cat([batch.task_id for batch in step]))
+                meter.add(*outcome, torch.cat([batch.task_id for batch in step]))
                 clock.rows += sum(len(batch.label) for batch in step)
                 stop.signal = largest(stop.signal, world)  # so that every rank stops after the same step
                 if stop.signal or (config.checkpoint_every and progress.step % config.checkpoint_every == 0):
-                    progress.loss_total, progress.loss_rows = meter.fetch()
+                    progress.losses = meter.of_all(world)
                     run.save({}, "last.pt")
                 if stop.signal:
                     run.log.write("stop", progress.step, epoch=progress.epoch, signal=stop.signal)
                     break
             else:
-                progress.loss_total, progress.loss_rows = meter.fetch()
+                shown = meter.figures(world)
                 speed = clock.figures(run.cost.flops, run.peak_flops, world.ranks)
-                end_epoch(run, {"train_loss": meter.mean, **speed, **validate(run)})
+                end_epoch(run, {**shown, **speed, **validate(run)})
     return {**run.figures, "stopped": stop.signal}
 
 
@@ -129,32 +130,17 @@ def set_learning_rate(run: Run) -> None:
         group["lr"] = learning_rate(run.progress.step, steps_per_epoch, run.config)
 
 
-def on_device(run: Run, batch: Batch | LiveBatch) -> Batch:
-    """Return the batch on the device, with its arcs drawn where injection is live."""
-    if run.painter is None:
-        return batch.to(run.device)
-    return run.painter.paint(batch)
+def delivered(run: Run, batch: Batch | LiveBatch, number: int) -> Batch:
+    """Return batch `number` of a step on the device, with its arcs drawn and each stamp in its orientation."""
+    progress = run.progress
+    return run.deliver(batch, run.experiment.seed, progress.epoch, run.world.rank, progress.position + number)
 
 
-def turned(run: Run, batch: Batch, number: int) -> Batch:
-    """Return the batch with each stamp in a random orientation, where the config says so.
-
-    Args:
-        run: says where in the epoch the step begins.
-        batch: on the device.
-        number: of the batch in the step.
-    """
-    if not run.config.augment:
-        return batch
-    where = (run.experiment.seed, run.progress.epoch, run.world.rank, run.progress.position + number)
-    return batch._replace(stamps=orient(batch.stamps, draw_orientations(len(batch.label), *where)))
-
-
-def take_step(run: Run, batches: list[Batch]) -> tuple[torch.Tensor, torch.Tensor]:
+def take_step(run: Run, batches: list[Batch]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Do one optimiser step on the mean gradient of some batches (of all ranks).
 
     Returns:
-        The mean loss, and the norm of the gradient before clipping.
+        The mean loss, the norm of the gradient before clipping, and how many rows were left out.
     """
     run.optimizer.zero_grad(set_to_none=True)
     losses = []
@@ -162,7 +148,7 @@ def take_step(run: Run, batches: list[Batch]) -> tuple[torch.Tensor, torch.Tenso
         with quietly(run.network, left > 0):
             with autocast(run.device, run.config.precision):
                 logit = run.network(batch.stamps, batch.sky_sigma, batch.meta)
-            losses.append(run.loss(logit, batch.label).mean())
+            losses.append(mean_loss(run.loss(logit, batch.label), batch.label))
             run.scaler.scale(losses[-1] / len(batches)).backward()
     run.scaler.unscale_(run.optimizer)
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), run.config.clip_grad_norm or math.inf)
@@ -170,8 +156,9 @@ def take_step(run: Run, batches: list[Batch]) -> tuple[torch.Tensor, torch.Tenso
     run.scaler.update()
     if run.average is not None:
         run.average.update(run.model, run.progress.step + 1)
+    left_out = torch.stack([(batch.label == LEFT_OUT).sum() for batch in batches]).sum()
     # The scaler of fp16 provokes infinite gradients now and then, and skips those steps itself.
-    return torch.stack(losses).mean(), torch.zeros_like(norm) if run.scaler.is_enabled() else norm
+    return torch.stack(losses).mean(), torch.zeros_like(norm) if run.scaler.is_enabled() else norm, left_out
 
 
 def validate(run: Run) -> dict[str, Any]:
@@ -187,8 +174,8 @@ def validate(run: Run) -> dict[str, Any]:
     own = [(predict(model, batch, config.precision), batch.label.numpy()) for batch in batches]
     parts = [part for rank in gathered(own, world) for part in rank]
     logit, label = (np.concatenate(column) for column in zip(*parts, strict=True))
-    loss = run.loss(torch.from_numpy(logit), torch.from_numpy(label)).mean()
-    return {"val_loss": float(loss), **summarise(logit, label)}
+    loss = run.loss(torch.from_numpy(logit), torch.from_numpy(label))
+    return {"val_loss": float(loss.mean()), **summarise(logit, label)}
 
 
 def end_epoch(run: Run, figures: dict[str, Any]) -> None:

@@ -10,17 +10,19 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from astropy.table import Table
 
 from darkhaloscope.records import BANDS
 from darkhaloscope.sky import groups
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.files import local_copy
+
+if TYPE_CHECKING:  # loaded where a table is read: a GPU host scores shards, and has no astropy
+    from astropy.table import Table
 
 # Names without case, blanks, brackets and underscores, in the order in which they are looked for.
 NAMES: dict[str, tuple[str, ...]] = {
@@ -129,6 +131,8 @@ def read_positions(
 
 
 def _read(url: str) -> Table:
+    from astropy.table import Table
+
     with local_copy(url) as path:
         ending = "".join(Path(path).suffixes[-2:]).lower()
         try:

@@ -74,6 +74,23 @@ def test_a_torch_without_a_gpu_or_too_old_is_told(monkeypatch):
     assert "sees no GPU" in blind
 
 
+def test_what_training_can_do_without_is_told_but_not_fatal(monkeypatch, tmp_path):
+    def compile_fails(function):
+        raise RuntimeError("Failed to find C compiler.\nmore")
+
+    monkeypatch.setattr(torch, "compile", lambda function: compile_fails)
+    monkeypatch.setattr(torch, "ones", lambda *shape, **options: torch.zeros(1))
+    monkeypatch.setattr(gpu_check, "SHARED", tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=64 << 20))
+    small, compiler = gpu_check.hints()
+    assert "--shm-size=8g" in small
+    assert "Failed to find C compiler." in compiler
+    assert "--eager" in compiler
+    monkeypatch.setattr(torch, "compile", lambda function: function)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=64 << 30))
+    assert not gpu_check.hints()
+
+
 def run(folder, *arguments, path=None, **environment):
     shown = {"PATH": path or f"{folder}:/usr/bin:/bin", "HOME": os.environ.get("HOME", "/"), **environment}
     return subprocess.run(
@@ -110,18 +127,15 @@ def test_the_whole_set_up_beside_a_torch_of_the_host(tmp_path, packed):
     shutil.copytree(REPOSITORY, tree, ignore=ignore)
     (tree / "bootstrap" / "gpu_check.py").write_text("print('checked')\n")
     program(tmp_path, "nvidia-smi", "echo 'NVIDIA H200, 560.35, 143771 MiB'\n")
-    site = subprocess.run(
-        ["python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    # a venv of a venv sees the base's packages only: the path stands for a host with torch in its own
-    environment = {"PYTHON": shutil.which("python"), "PYTHONPATH": site, "PATH": os.environ["PATH"]}
+    # This Python is an environment itself, as that of a host may be: one made from it sees the base's packages only.
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {
+        "PYTHON": str(shutil.which("python"))
+    }
     for attempt in range(2):
         done = subprocess.run(
             ["bash", str(tree / "bootstrap" / "gpu_host.sh"), "--shards", str(packed), "--to", str(tmp_path / "here")],
             capture_output=True, text=True, timeout=600, check=False,
-            env={**os.environ, **environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+            env={**environment, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         assert "checked" in done.stdout

@@ -2,7 +2,9 @@
 
 import json
 import tomllib
+from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import create_autospec
 
 import numpy as np
 import pytest
@@ -36,7 +38,14 @@ def fabricated(monkeypatch, tmp_path, plan, shift, scatter=0.002, unresolved=())
             folder.mkdir()
             figures = dict.fromkeys(plan["figures"], 0.9 + by + rng.normal(0, scatter))
             figures |= {"unresolved": list(unresolved), "n_positives": 77, "n_negatives": 88}
-            result = {"figures": figures, "device": "CPU", "train_seconds": 12.0, "arch": "a", "epochs": 3}
+            result = {
+                "figures": figures,
+                "device": "CPU",
+                "train_seconds": 11.0,
+                "score_seconds": 1.0,
+                "arch": "a",
+                "epochs": 3,
+            }
             (folder / "result.json").write_text(json.dumps(result))
             folders[name].append(folder)
     return statistics(folders, plan) | {"size": "small", "hosts": {"train": 5}}
@@ -71,7 +80,7 @@ def test_the_page_says_what_is_unresolved_and_what_was_not_run(monkeypatch, tmp_
     assert "auroc: better" in row
     assert "tpr@fpr1e-4: unresolved" in row
     assert "Not run: moffat, converted" in page
-    assert "6 runs of 12 to 12 s" in page
+    assert "6 runs of 12 to 12 s, 1 minutes in all" in page
 
 
 def test_one_seed_has_no_interval():
@@ -124,6 +133,15 @@ def tiny(tmp_path, plan):
         "change": change,
     }
     return Study(tmp_path, "small", plan | {"size": {"small": size}, "seeds": [1]})
+
+
+def test_a_run_is_scored_by_the_scorer_as_it_is(monkeypatch):
+    """The slow test scores in earnest; this one sees at once that the scorer's arguments have changed."""
+    for name in ("load_committee", "stamp_files", "score"):
+        monkeypatch.setattr(study, name, create_autospec(getattr(study, name)))
+    study.scored(Path("best.pt"), "view", "test", "out", "cpu")
+    assert study.load_committee.call_args.args == (["best.pt"],)
+    assert study.score.call_args.args[2:] == ("test", "out")
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ import numpy as np
 import oracle
 
 from darkhaloscope.lensing.deflectors import to_source_plane
+from darkhaloscope.lensing.light import sersic_surface_brightness
 from darkhaloscope.lensing.psf import Psf
 from darkhaloscope.lensing.render import render
 from darkhaloscope.lensing.scene import Scene
@@ -98,3 +99,20 @@ def render_rows(rows, n_band=1, **options):
 def relative_rms(image, truth):
     """Root of the summed squared error over that of the truth, per stamp."""
     return np.sqrt(((image - truth) ** 2).sum((-2, -1)) / (truth**2).sum((-2, -1)))
+
+
+def clumpy(n, seed, size=61, scale=0.03):
+    """Stamps of a Sersic disc with bright clumps, smoothed to HST's resolution."""
+    rng, y, x = np.random.default_rng(seed), *np.indices((size, size)) - size // 2
+    stamps = []
+    for _ in range(n):
+        stamp = sersic_surface_brightness(
+            x * scale, y * scale, 1.0, rng.uniform(0.1, 0.35), 0.6, rng.uniform(0, 3), 1.0
+        )
+        for _ in range(6):
+            cx, cy = rng.normal(0, 6, 2)
+            stamp = stamp + stamp.max() * rng.uniform(0.1, 0.6) * np.exp(
+                -0.5 * ((x - cx) ** 2 + (y - cy) ** 2) / 1.6**2
+            )
+        stamps.append(stamp)
+    return np.array(stamps, np.float32)

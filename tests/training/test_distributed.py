@@ -40,11 +40,11 @@ def one_rank(folder: Path, rank: int, ranks: int, port: int, flags: list[str], s
     }
     models.ARCHITECTURES["small_resnet"] = plain
     seen: dict[str, list[str]] = {"train": [], "val": []}
-    turned, predict, take_step, taken = trainer.turned, trainer.predict, trainer.take_step, []
+    delivered, predict, take_step, taken = trainer.delivered, trainer.predict, trainer.take_step, []
 
     def noted(run, batch, number):
         seen["train"] += batch.task_ids()
-        return turned(run, batch, number)
+        return delivered(run, batch, number)
 
     def noted_too(model, batch, precision):
         seen["val"] += batch.task_ids()
@@ -56,7 +56,7 @@ def one_rank(folder: Path, rank: int, ranks: int, port: int, flags: list[str], s
             os.kill(os.getpid(), signal.SIGTERM)
         return take_step(*given)
 
-    trainer.turned, trainer.predict, trainer.take_step = noted, noted_too, stopped
+    trainer.delivered, trainer.predict, trainer.take_step = noted, noted_too, stopped
     status = trainer.main(["--out_dir", str(folder / "out"), *FLAGS, *flags])
     (folder / f"seen-{rank}.json").write_text(json.dumps(seen))
     os._exit(status % 256)

@@ -24,7 +24,7 @@ from training.preprocess import Preprocessing
 from training.shards import open_split
 
 if __name__ == "__main__":
-    import training.train, evaluation.mine
+    import training.train, training.make_shards, evaluation.study  # what bootstrap/gpu_host.sh asks for
     shards = open_split(sys.argv[1], "train")
     workers = int(sys.argv[2])
     stream = StampStream(shards, Preprocessing(size=16), 8, 1, workers=workers)

@@ -184,7 +184,7 @@ def test_every_precision_and_the_seeds_flags_train(shards, tmp_path, precision):
 
 
 def test_a_loss_that_is_not_a_number_ends_the_run_and_names_the_rows(shards, tmp_path, monkeypatch, capsys):
-    original = training.train.turned
+    original = training.train.delivered
     seen = []
 
     def poisoned(run_, batch, number):
@@ -192,7 +192,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_names_the_rows(shards, tmp
         batch = original(run_, batch, number)
         return batch._replace(stamps=batch.stamps * torch.nan) if len(seen) == 2 else batch
 
-    monkeypatch.setattr(training.train, "turned", poisoned)
+    monkeypatch.setattr(training.train, "delivered", poisoned)
     assert run(shards(), tmp_path / "out") == 1
     message = capsys.readouterr().err
     assert all(t in message for t in seen[1])
@@ -330,7 +330,7 @@ def test_a_gradient_that_is_not_finite_is_found_late_and_still_named():
     meter = LossMeter()
     ids = [torch.full((2, 16), i, dtype=torch.uint8) for i in range(5)]
     for i, one in enumerate(ids):
-        meter.add(torch.tensor(0.5), torch.tensor(float("inf") if i == 3 else 1.0), one)
+        meter.add(torch.tensor(0.5), torch.tensor(float("inf") if i == 3 else 1.0), torch.tensor(0), one)
     with pytest.raises(FloatingPointError, match="03" * 16):
         meter.fetch()
 
