@@ -1,4 +1,4 @@
-"""The seed document's systems, as it describes them: every value of its tables, and its commands as they stand there."""
+"""The seed document's systems as it describes them: every value of its tables, and its commands as they stand there."""
 
 import shlex
 import tomllib
