@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -61,7 +62,10 @@ def environment() -> dict[str, str]:
             "no Java for Spark: enter the environment with `. .venv/env.sh` (`make setup` writes it)"
         )
     folder = str(Path(sys.executable).parent)
+    pyspark = find_spec("pyspark")
+    assert pyspark is not None and pyspark.origin is not None
     defaults = {
+        "SPARK_HOME": str(Path(pyspark.origin).parent),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_CONF_DIR": str(REPOSITORY / "local_spark" / "conf"),
