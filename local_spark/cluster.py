@@ -25,11 +25,10 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from local_spark.steps import StepFailed, environment
+from local_spark.steps import StepFailed, environment, spark_home
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_WORKERS = ("127.0.0.2", "127.0.0.3")
@@ -167,14 +166,6 @@ def _kill_group(group: int) -> None:
     """Kill what is left of a worker's process group: executors that outlived it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-
-
-def spark_home() -> Path:
-    """Return the folder of the installed pyspark."""
-    spec = find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        raise ClusterError("pyspark is not installed; run `make setup`")
-    return Path(spec.origin).parent
 
 
 def free_port(host: str) -> int:

@@ -62,12 +62,18 @@ def environment() -> dict[str, str]:
             "no Java for Spark: enter the environment with `. .venv/env.sh` (`make setup` writes it)"
         )
     folder = str(Path(sys.executable).parent)
-    pyspark = find_spec("pyspark")
-    assert pyspark is not None and pyspark.origin is not None
     defaults = {
-        "SPARK_HOME": str(Path(pyspark.origin).parent),
+        "SPARK_HOME": str(spark_home()),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_CONF_DIR": str(REPOSITORY / "local_spark" / "conf"),
     }
     return {**defaults, **os.environ, "PATH": folder + os.pathsep + os.environ.get("PATH", "")}
+
+
+def spark_home() -> Path:
+    """Return the folder of the installed pyspark."""
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise StepFailed("pyspark is not installed; run `make setup`")
+    return Path(spec.origin).parent
