@@ -179,7 +179,7 @@ STOPS = (
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     made = argparse.ArgumentParser(
-        "emr.scale_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m emr.scale_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument("--bricks", type=int, metavar="N", help="bricks of a job of your own (with --stamps)")
     made.add_argument("--stamps", type=int, metavar="M", help="stamps of that job")

@@ -175,7 +175,7 @@ def _warn_of_idle_cores(stage: str, experiment: Experiment, cores: int) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the command line; unknown arguments belong to the stage."""
     made = argparse.ArgumentParser(
-        "emr.submit",
+        "python -m emr.submit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

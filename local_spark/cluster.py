@@ -186,7 +186,9 @@ def plan_of(args: argparse.Namespace) -> Plan:
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     made = argparse.ArgumentParser(
-        "local_spark.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m local_spark.cluster",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--host", default=LOOPBACK, help="address of this machine (default: %(default)s)")
     made.add_argument("--workers", type=int, default=2, help="workers to start here (default: %(default)s)")
