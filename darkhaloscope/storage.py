@@ -45,7 +45,7 @@ class StorageError(OSError):
 def retrying(url: str | Path, action: Callable[[], T]) -> T:
     """Do something that may be done again, on a server more than once where it does not succeed.
 
-    On a local file system an error is final, and is raised as it is.
+    On a local file system an error is final, and is raised as it is; a file in the place of a folder holds nothing.
 
     Args:
         url: what it is done to, for messages.
@@ -55,7 +55,12 @@ def retrying(url: str | Path, action: Callable[[], T]) -> T:
         StorageError: the server failed four times within about a minute.
     """
     if is_local(url):
-        return action()
+        try:
+            return action()
+        except NotADirectoryError as error:
+            raise FileNotFoundError(*error.args) from None
+        except IsADirectoryError:
+            raise StorageError(f"{url}: is a folder; expected a file") from None
     for pause in (*PAUSES_S, None):
         try:
             return action()
@@ -291,7 +296,8 @@ def _abandon(stream: Any, temporary: str | None) -> None:
             with suppress(OSError):  # closing flushes, and a full disk has no room for that either
                 stream.close()
     if temporary is not None:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            Path(temporary).unlink(missing_ok=True)
 
 
 def create_exclusive(url: str, data: bytes) -> bool:

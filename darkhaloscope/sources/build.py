@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import numpy as np
 from darkhaloscope.sources.bank import OPTIONAL, split_of, write_bank
 from darkhaloscope.sources.isolate import NotAGalaxy, isolate
 from darkhaloscope.sources.morphology import clumpiness, half_light_radius, moments, without_psf
-from darkhaloscope.sources.realgalaxy import RealGalaxy, open_catalogue
+from darkhaloscope.sources.realgalaxy import CatalogueBroken, RealGalaxy, open_catalogue
 
 STAMP_SIZE = 96
 ASSUMED_PSF_RADIUS_ARCSEC = 0.075  # half-light, ACS F814W on COSMOS, where no PSF image is given
@@ -128,15 +129,21 @@ def build_bank(
     return refused
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Build a bank from the command line."""
-    parser = argparse.ArgumentParser(prog="darkhaloscope.sources.build", description=__doc__.split("\n")[0])
+def main(arguments: list[str] | None = None) -> int:
+    """Build a bank from the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m darkhaloscope.sources.build", description=__doc__.split("\n")[0]
+    )
     parser.add_argument("catalogue", help="real_galaxy_catalog*.fits; its image files lie beside it")
     parser.add_argument("out", help="the bank to write, e.g. cosmos_bank.h5")
     parser.add_argument("--stamp-size", type=int, default=STAMP_SIZE, help="pixels (default: %(default)s)")
     parser.add_argument("--sheet", help="also draw accepted and refused galaxies into this PNG")
     args = parser.parse_args(arguments)
-    catalogue = open_catalogue(args.catalogue)
+    try:
+        catalogue = open_catalogue(args.catalogue)
+    except CatalogueBroken as error:
+        print(f"build: {error}", file=sys.stderr)
+        return 1
     kind = f"real {Path(args.catalogue).stem}"
     refused = build_bank(catalogue.galaxies(), catalogue.pixel_arcsec, kind, args.out, args.stamp_size)
     n = len(catalogue.rows)
@@ -148,7 +155,8 @@ def main(arguments: list[str] | None = None) -> None:
 
         draw_sheet(args.sheet, catalogue, args.out, dict(refused))
         print(f"{args.sheet}: picture sheet")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
