@@ -42,13 +42,18 @@ def run_steps(steps: list[Step]) -> dict[str, float]:
     """Run commands in order, saying each; return their seconds by name.
 
     Raises:
-        StepFailed: a command's exit status is not 0 (later steps are not run), or there is no Java.
+        StepFailed: a command's exit status is not 0 (later steps are not run), it was stopped, or there is no Java.
     """
     seconds = {}
     for number, step in enumerate(steps, 1):
         print(f"\n[{number}/{len(steps)}] {step.name}: {step.what}", flush=True)
         start = time.perf_counter()
-        status = subprocess.run(step.command, env=environment(), check=False).returncode
+        try:
+            status = subprocess.run(step.command, env=environment(), check=False).returncode
+        except KeyboardInterrupt:
+            raise StepFailed(
+                f"stopped in step {step.name}; stages that are done are kept: start again"
+            ) from None
         seconds[step.name] = round(time.perf_counter() - start, 1)
         if status:
             raise StepFailed(f"step {step.name} ended with status {status}; it was: {' '.join(step.command)}")
