@@ -213,7 +213,7 @@ def run_stage(
     stage: Callable[[SparkSession, Experiment, argparse.Namespace], dict[str, Any]],
     args: argparse.Namespace,
 ) -> int:
-    """Run a stage and print its record's counts; return 0, or 1 (130: Ctrl-C) after one line that says what happened."""
+    """Run a stage and print its record's counts; return 0, or after one line that says why 1, or 130 on Ctrl-C."""
     try:
         config = experiment()
         spark = spark_session(f"dark halo scope {name} {config.variant}/{config.experiment_id}")
