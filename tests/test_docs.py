@@ -1,6 +1,8 @@
 """The pages a user reads, against the code as it is: links, files, commands, flags, settings and tests they name."""
 
+import ast
 import dataclasses
+import importlib
 import importlib.util
 import re
 import shlex
@@ -127,3 +129,12 @@ def test_each_known_fault_has_a_test_that_exists():
         for file, name in tests:
             text = (REPOSITORY / "tests" / file).read_text()
             assert re.search(rf"^def {name}\(", text, re.MULTILINE), f"{file} has no {name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_python_on_a_page_imports_what_there_is(page):
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom):
+                module = importlib.import_module(str(node.module))
+                assert not [a.name for a in node.names if not hasattr(module, a.name)], block
