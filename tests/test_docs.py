@@ -24,6 +24,7 @@ OF_OTHERS = {
     "--help", "--no-deps", "--system-site-packages", "--nproc_per_node", "--master", "--conf",
     "--py-files", "--packages",
 }  # fmt: skip
+EVERY_FLAG = {f for text in SOURCES.values() for f in re.findall(r"(--[a-z{][\w{}-]*)", text)} | OF_OTHERS
 SHARED = {  # where a command's flags are, beside its own file
     "spark_jobs": ("spark_jobs/arguments.py",),
     "training/train.py": ("training/options.py",),
@@ -74,7 +75,9 @@ def flags_of(source: Path) -> set[str]:
 
 
 def known(flag: str, flags: set[str]) -> bool:
-    return any(re.fullmatch(re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(f)), flag) for f in flags)
+    return flag in flags or any(
+        re.fullmatch(re.sub(r"\\\{\w+\\\}", r"\\w+", re.escape(f)), flag) for f in flags
+    )
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -103,9 +106,8 @@ def test_commands_of_a_page_exist_and_take_the_flags_they_are_given(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_flags_and_settings_that_a_page_names_are_there(page):
-    every = {f for text in SOURCES.values() for f in re.findall(r"(--[a-z{][\w{}-]*)", text)} | OF_OTHERS
     for name in ticked(page.read_text()):
-        if (flag := re.match(r"--[a-z][\w-]*", name)) and not known(flag[0], every):
+        if (flag := re.match(r"--[a-z][\w-]*", name)) and not known(flag[0], EVERY_FLAG):
             pytest.fail(f"flag {flag[0]}")
         if (setting := re.match(r"(\w+)\.(\w+)(?: = .*)?$", name)) and setting[1] in SETTINGS:
             assert setting[2] in SETTINGS[setting[1]], f"setting {name}"
