@@ -280,9 +280,7 @@ def atomic_output(url: str) -> Iterator[Sink]:
     except BaseException as error:
         _abandon(stream, temporary if local else None)
         if isinstance(error, OSError if local else _server_errors()):
-            remedy = (
-                "free space or give another place (--output-s3)" if local else "run the same command again"
-            )
+            remedy = "free space or give another place" if local else "run the same command again"
             raise StorageError(f"{url}: cannot be written: {error}; {remedy}") from error
         raise
 
