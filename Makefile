@@ -58,7 +58,7 @@ test-all: setup ## the slow and, where there is one, the GPU tests too
 lint: setup ## ruff, mypy, import directions, generated docs up to date
 	$(ENV) ruff check . && ruff format --check . && mypy && lint-imports && python docs/tables.py --check
 
-docs: setup ## regenerate the column tables in docs/
+docs: setup ## write columns, flags and measured figures into docs/
 	$(ENV) python docs/tables.py
 
 emr-package: ## the environment archive for EMR, in dist/emr (needs Python 3.11)
