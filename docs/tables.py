@@ -54,6 +54,10 @@ def figure(benchmark: str, keys: str) -> str:
     """Return a benchmark's figure to two digits; of a distribution its median."""
     value = json.loads((RESULTS / f"{benchmark}.json").read_text())["figures"]
     for key in keys.split("/"):
+        if key not in value:
+            raise SystemExit(
+                f"benchmarks/results/{benchmark}.json has no {keys!r}, which a page shows; it has {list(value)}"
+            )
         value = value[key]
     value = value["median"] if isinstance(value, dict) else value
     return f"{float(f'{value:.2g}'):,g}"
