@@ -20,25 +20,25 @@ setup: .venv/env.sh ## create .venv with everything, pinned (Python 3.11+; Java 
 
 ##@ Run on this machine
 smoke-local: setup ## the whole way on a simulated sky: targets to report, under 5 minutes on two cores
-	$(ENV) python -m local_spark.smoke --out $(OUT)
+	$(ENV) python -m local_spark.smoke --out "$(OUT)"
 
 selection-function: setup ## which lenses the smoke run's finder finds, over the whole source plane: OUT, N (4000) injections
-	$(ENV) python -m local_spark.selection --out $(OUT) --n $(N)
+	$(ENV) python -m local_spark.selection --out "$(OUT)" --n $(N)
 
 smoke-real: setup ## the same injection on real survey pixels (needs the shared data folder)
 	$(ENV) python -m local_spark.smoke_real --out smoke-real-out
 
 search-local: setup ## lenses planted by another renderer: are they found, and how much else? (after smoke-local)
-	$(ENV) python -m local_spark.search --workspace $(OUT) --out search-out
+	$(ENV) python -m local_spark.search --workspace "$(OUT)" --out search-out
 
 find: setup ## what a finder thinks of one place: RA=150.1 DEC=2.2 [MODEL=search-out/model] [ARGS="--survey URL"]
-	$(ENV) python -m evaluation.find --model $(MODEL) $(ARGS) -- $(RA) $(DEC)
+	$(ENV) python -m evaluation.find --model "$(MODEL)" $(ARGS) -- $(RA) $(DEC)
 
 gallery: setup ## pictures of arcs over theta_E, magnitude and source: do they look like lenses?
 	$(ENV) python -m local_spark.gallery
 
 validate: setup ## numbers and pictures of every stage that has run in OUT (smoke-out), with warnings
-	$(ENV) python -m darkhaloscope.validation --root $(OUT) --experiment $(EXPERIMENT)
+	$(ENV) python -m darkhaloscope.validation --root "$(OUT)" --experiment "$(EXPERIMENT)"
 
 local-cluster: setup ## a Spark master and two workers on this machine, until Ctrl-C
 	$(ENV) python -m local_spark.cluster
@@ -62,7 +62,7 @@ test-all: setup ## the slow and, where there is one, the GPU tests too
 lint: setup ## ruff, mypy, import directions, generated docs up to date
 	$(ENV) ruff check . && ruff format --check . && mypy && lint-imports && python docs/tables.py --check
 
-docs: setup ## regenerate the column tables in docs/
+docs: setup ## write columns, flags and measured figures into docs/
 	$(ENV) python docs/tables.py
 
 ##@ EMR
@@ -70,7 +70,7 @@ emr-package: ## the environment archive for EMR, in dist/emr (needs Python 3.11)
 	bash bootstrap/emr_environment.sh dist/emr
 
 emr-submit: setup ## send a stage to EMR: STAGE=4c EXPERIMENT=experiments/gen3.toml OUTPUT=s3://BUCKET/runs [ARGS=...]
-	$(ENV) python -m emr.submit --stage $(STAGE) --experiment $(EXPERIMENT) --output-s3 $(OUTPUT) $(ARGS)
+	$(ENV) python -m emr.submit --stage $(STAGE) --experiment "$(EXPERIMENT)" --output-s3 "$(OUTPUT)" $(ARGS)
 
 scale-model: setup ## what a run would take: time, cost, bytes, requests (dist/scale-model/index.html)
 	$(ENV) python -m emr.scale_model

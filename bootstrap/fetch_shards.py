@@ -97,7 +97,9 @@ def _refuse_full_disk(destination: Path, size: int) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Copy, say what was done; return the exit status."""
     p = argparse.ArgumentParser(
-        "bootstrap.fetch_shards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m bootstrap.fetch_shards",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("source", help="URL of the shards, s3:// or a path")
     p.add_argument("destination", type=Path, help="local folder")

@@ -163,7 +163,9 @@ def _run(*command: Any) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Build the package; return the exit status."""
     parser = argparse.ArgumentParser(
-        "bootstrap.package", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m bootstrap.package",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--out", type=Path, default=Path("dist/emr"), help="folder to write (default: %(default)s)"

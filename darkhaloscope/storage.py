@@ -32,7 +32,7 @@ T = TypeVar("T")
 def retrying(url: str | Path, action: Callable[[], T]) -> T:
     """Do something that may be done again, on a server more than once where it does not succeed.
 
-    On a local file system an error is final, and is raised as it is.
+    On a local file system an error is final, and is raised as it is; a file in the place of a folder holds nothing.
 
     Args:
         url: what it is done to, for messages.
@@ -41,7 +41,14 @@ def retrying(url: str | Path, action: Callable[[], T]) -> T:
     Raises:
         StorageError: the server failed four times within about a minute.
     """
-    return action() if is_local(url) else servers.ask(str(url), action)
+    if not is_local(url):
+        return servers.ask(str(url), action)
+    try:
+        return action()
+    except NotADirectoryError as error:
+        raise FileNotFoundError(*error.args) from None
+    except IsADirectoryError:
+        raise StorageError(f"{url}: is a folder; expected a file") from None
 
 
 def filesystem(url: str | Path) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -228,7 +235,7 @@ def atomic_output(url: str) -> Iterator[Sink]:
         with _renamed(Path(path)) if local else _uploaded(fs, path) as stream:
             yield Sink(stream)
     except failures as error:
-        remedy = "free space or give another place (--output-s3)" if local else "run the same command again"
+        remedy = "free space or give another place" if local else "run the same command again"
         raise StorageError(f"{url}: cannot be written: {error}; {remedy}") from error
 
 

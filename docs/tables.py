@@ -1,11 +1,13 @@
-"""Write the tables of docs/*.md: columns from darkhaloscope/records.py and results.py, flags from the command lines.
+"""Write into docs/*.md what the code knows: tables of columns and of flags, and figures that were measured.
 
-A page holds a table between `<!-- columns: TABLE -->` or `<!-- flags: COMMAND -->` and `<!-- end -->`.
+A page holds a table between `<!-- columns: TABLE -->` or `<!-- flags: COMMAND -->` and `<!-- end -->`, and a figure, to
+two digits, between `<!-- figure: BENCHMARK KEY/KEY -->` and `<!-- end -->`: that of benchmarks/results/BENCHMARK.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -17,6 +19,8 @@ from spark_jobs import phase3_pipeline, phase4_pipeline, search_pipeline
 from training import options
 
 BLOCK = re.compile(r"(<!-- (columns|flags): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+FIGURE = re.compile(r"(<!-- figure: (\w+) (.+?) -->).*?(<!-- end -->)")
+RESULTS = Path(__file__).resolve().parents[1] / "benchmarks" / "results"
 COMMANDS: dict[str, Callable[[], argparse.ArgumentParser]] = {
     "phase3_pipeline": phase3_pipeline.parser,
     "phase4_pipeline": phase4_pipeline.parser,
@@ -46,15 +50,28 @@ def column_table(schema: Schema) -> str:
     return head + "\n".join(rows) + "\n"
 
 
+def figure(benchmark: str, keys: str) -> str:
+    """Return a benchmark's figure to two digits; of a distribution its median."""
+    value = json.loads((RESULTS / f"{benchmark}.json").read_text())["figures"]
+    for key in keys.split("/"):
+        if key not in value:
+            raise SystemExit(
+                f"benchmarks/results/{benchmark}.json has no {keys!r}, which a page shows; it has {list(value)}"
+            )
+        value = value[key]
+    value = value["median"] if isinstance(value, dict) else value
+    return f"{float(f'{value:.2g}'):,g}"
+
+
 def filled(text: str) -> str:
-    """Return a page with its tables as schemas and command lines are now."""
+    """Return a page with its tables as schemas and command lines are now, and figures as they were measured last."""
     schemas = {s.name: s for s in (*records.SCHEMAS, *results.SCHEMAS)}
 
     def fill(block: re.Match[str]) -> str:
         made = column_table(schemas[block[3]]) if block[2] == "columns" else flag_table(COMMANDS[block[3]]())
         return block[1] + made + block[4]
 
-    return BLOCK.sub(fill, text)
+    return FIGURE.sub(lambda f: f[1] + figure(f[2], f[3]) + f[4], BLOCK.sub(fill, text))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -179,7 +179,7 @@ STOPS = (
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     made = argparse.ArgumentParser(
-        "emr.scale_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m emr.scale_model", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     made.add_argument(
         "--bricks", type=positive, metavar="N", help="bricks of a job of your own (with --stamps)"

@@ -67,6 +67,10 @@ def make_plan(args: argparse.Namespace, stage_arguments: list[str]) -> Plan:
         ConfigError: a definition, site or experiment that cannot be used.
         SubmitError: no package, or stage arguments that the stage would refuse.
     """
+    if not args.site.exists():
+        raise ConfigError(
+            f"{args.site}: no such file; copy emr/site.example.toml to it and fill it in (docs/emr.md)"
+        )
     site = read(Site, args.site)
     check_site(site)
     serverless = args.serverless is not None
@@ -181,7 +185,7 @@ def _warn_of_idle_cores(stage: str, experiment: Experiment, cores: int) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the command line; unknown arguments belong to the stage."""
     made = argparse.ArgumentParser(
-        "emr.submit",
+        "python -m emr.submit",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

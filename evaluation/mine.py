@@ -32,6 +32,7 @@ REFUSALS = (DatasetError, SchemaError, ScoresError, StorageError)
 """What `mine` raises when it cannot mine; each message says what to do."""
 
 COLUMNS = ("label", "sample", "ra", "dec", "brickname", "region_split")
+GUARD_ARCSEC = 10.0  # kept from known lenses
 SAME_ARCSEC = 1.0  # one galaxy: two models, replicates, or overlapping bricks
 _RA, _DEC = ("ra", "RA", "ra_deg", "RAdeg"), ("dec", "DEC", "dec_deg", "DEdeg", "decl")
 
@@ -57,7 +58,7 @@ def mine(
     out: str,
     top: int = 20_000,
     min_probability: float = 0.0,
-    guard_arcsec: float = 10.0,
+    guard_arcsec: float = GUARD_ARCSEC,
     force: bool = False,
 ) -> dict[str, Any]:
     """Mine hard negatives from score tables.
@@ -228,7 +229,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--top", type=int, default=20_000, help="galaxies of each model at most (default 20000)")
     p.add_argument("--min-probability", type=float, default=0.0, help="least score, 0 to 1 (the seed's: 0.9)")
     p.add_argument(
-        "--guard-arcsec", type=float, default=10.0, help="distance kept from known lenses (default 10)"
+        "--guard-arcsec",
+        type=float,
+        default=GUARD_ARCSEC,
+        help="distance kept from known lenses (default 10)",
     )
     p.add_argument("--force", action="store_true", help="mine a second round all the same")
     return p

@@ -179,15 +179,22 @@ def write_page(study: Study, page: Path | None) -> dict[str, Any]:
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser(
-        "evaluation.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m evaluation.study",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--size", choices=("small", "gpu"), default="small")
+    p.add_argument(
+        "--size",
+        choices=("small", "gpu"),
+        default="small",
+        help="rows, epochs and network of a run, in study.toml (default: small)",
+    )
     p.add_argument(
         "--out", type=Path, default=Path("study-out"), help="folder to fill (default: %(default)s)"
     )
     p.add_argument("--page", type=Path, help="Markdown page to write, as docs/study.md")
     p.add_argument("--only", nargs="+", metavar="VARIANT", help="some of the variants (default: all)")
-    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     p.add_argument("--report", action="store_true", help="only write study.json and the page of what is done")
     return p
 

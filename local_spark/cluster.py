@@ -25,11 +25,10 @@ import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from local_spark.steps import StepFailed, environment
+from local_spark.steps import StepFailed, environment, spark_home
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_WORKERS = ("127.0.0.2", "127.0.0.3")
@@ -169,14 +168,6 @@ def _kill_group(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def spark_home() -> Path:
-    """Return the folder of the installed pyspark."""
-    spec = find_spec("pyspark")
-    if spec is None or spec.origin is None:
-        raise ClusterError("pyspark is not installed; run `make setup`")
-    return Path(spec.origin).parent
-
-
 def free_port(host: str) -> int:
     """Return a port of `host` that nothing listens on."""
     with socket.socket() as probe:
@@ -195,7 +186,9 @@ def plan_of(args: argparse.Namespace) -> Plan:
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     made = argparse.ArgumentParser(
-        "local_spark.cluster", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m local_spark.cluster",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument("--host", default=LOOPBACK, help="address of this machine (default: %(default)s)")
     made.add_argument("--workers", type=int, default=2, help="workers to start here (default: %(default)s)")

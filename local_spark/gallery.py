@@ -108,7 +108,9 @@ def draw(name: str, hosts: Hosts, out: Path) -> list[Path]:
 def main(argv: list[str] | None = None) -> int:
     """Draw every sheet; return the exit status."""
     parser = argparse.ArgumentParser(
-        "local_spark.gallery", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m local_spark.gallery",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("gallery-out"), help="folder (default: %(default)s)")
     parser.add_argument("--sky", default="smoke-out/sky", help="simulated sky; painted if it is not there")

@@ -192,7 +192,9 @@ def _unresolved(summaries: Mapping[str, dict[str, Any]]) -> str:
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser(
-        "local_spark.generations", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m local_spark.generations",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--out", default="generations-out", help="folder to fill (default: %(default)s)")
     p.add_argument("--rows", type=positive, default=1200, help="stamps of a split (default: %(default)s)")

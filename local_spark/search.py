@@ -107,7 +107,9 @@ def tell(result: dict[str, Any], out: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run everything; return the exit status: 1 where fewer than half of the planted lenses were found."""
     parser = argparse.ArgumentParser(
-        "local_spark.search", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m local_spark.search",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
     add("--workspace", default="smoke-out", help="of make smoke-local (default: %(default)s)")

@@ -83,7 +83,9 @@ def steps(out: str, experiment: Experiment, file: str, checkpoint: str, metrics:
 def main(argv: list[str] | None = None) -> int:
     """Run everything; return the exit status."""
     parser = argparse.ArgumentParser(
-        "local_spark.selection", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m local_spark.selection",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "--out", default="smoke-out", help="workspace of the smoke run (default: %(default)s)"

@@ -155,7 +155,9 @@ def tell(summary: dict[str, Any], out: str) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run everything; return the exit status."""
     parser = argparse.ArgumentParser(
-        "local_spark.smoke", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m local_spark.smoke",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", default="smoke-out", help="workspace to fill (default: %(default)s)")
     out = parser.parse_args(argv).out

@@ -188,7 +188,9 @@ def _middle(brick: StampBrick, size: int) -> np.ndarray:
 def main(argv: list[str] | None = None) -> int:
     """Run on real pixels; return the exit status: 0 where they were absent too, after saying so."""
     parser = argparse.ArgumentParser(
-        "local_spark.smoke_real", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m local_spark.smoke_real",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--out", default="smoke-real-out", help="workspace to fill (default: %(default)s)")
     parser.add_argument("--real", type=Path, default=DEFAULT_REAL, help="folder of the real survey data")

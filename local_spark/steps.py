@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -41,13 +42,18 @@ def run_steps(steps: list[Step]) -> dict[str, float]:
     """Run commands in order, saying each; return their seconds by name.
 
     Raises:
-        StepFailed: a command's exit status is not 0 (later steps are not run), or there is no Java.
+        StepFailed: a command's exit status is not 0 (later steps are not run), it was stopped, or there is no Java.
     """
     seconds = {}
     for number, step in enumerate(steps, 1):
         print(f"\n[{number}/{len(steps)}] {step.name}: {step.what}", flush=True)
         start = time.perf_counter()
-        status = subprocess.run(step.command, env=environment(), check=False).returncode
+        try:
+            status = subprocess.run(step.command, env=environment(), check=False).returncode
+        except KeyboardInterrupt:
+            raise StepFailed(
+                f"stopped in step {step.name}; stages that are done are kept: start again"
+            ) from None
         seconds[step.name] = round(time.perf_counter() - start, 1)
         if status:
             raise StepFailed(f"step {step.name} ended with status {status}; it was: {' '.join(step.command)}")
@@ -62,8 +68,17 @@ def environment() -> dict[str, str]:
         )
     folder = str(Path(sys.executable).parent)
     defaults = {
+        "SPARK_HOME": str(spark_home()),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_IP": "127.0.0.1",
         "SPARK_CONF_DIR": str(REPOSITORY / "local_spark" / "conf"),
     }
     return {**defaults, **os.environ, "PATH": folder + os.pathsep + os.environ.get("PATH", "")}
+
+
+def spark_home() -> Path:
+    """Return the folder of the installed pyspark."""
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        raise StepFailed("pyspark is not installed; run `make setup`")
+    return Path(spec.origin).parent

@@ -216,11 +216,14 @@ def run_stage(
     stage: Callable[[SparkSession, Experiment, argparse.Namespace], dict[str, Any]],
     args: argparse.Namespace,
 ) -> int:
-    """Run a stage and print its record's counts; return 0, or 1 after one line that says what went wrong."""
+    """Run a stage and print its record's counts; return 0, or after one line that says why 1, or 130 on Ctrl-C."""
     try:
         config = experiment()
         spark = spark_session(f"dark halo scope {name} {config.variant}/{config.experiment_id}")
         record = stage(spark, config, args)
+    except KeyboardInterrupt:
+        print(f"{name}: stopped; what is committed is kept: the same command goes on", file=sys.stderr)
+        return 130
     except EXPECTED_ERRORS as error:
         print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
         return 1

@@ -28,19 +28,6 @@ def test_every_experiment_file_loads_and_is_named_after_its_file(path):
     assert from_dict(experiment.as_dict(), "again") == experiment
 
 
-def test_the_generations_are_those_of_the_seed_document():
-    gen = {p.stem: load(p) for p in EXPERIMENTS}
-    assert [gen[f"gen{i}"].variant for i in range(1, 6)] == [
-        "v3_color_relaxed", "v4_sota", "v4_sota_moffat", "v4_sota_moffat", "v5_cosmos_source"]  # fmt: skip
-    assert [gen[f"gen{i}"].injection.grid for i in (1, 2)] == ["grid_small", "grid_sota"]
-    assert [gen[f"gen{i}"].injection.controls for i in (1, 2)] == ["paired", "unpaired"]
-    assert [gen[f"gen{i}"].psf.model for i in (1, 2, 3)] == ["gaussian", "gaussian", "moffat"]
-    assert [gen[f"gen{i}"].psf.per_band for i in (1, 2)] == [False, True]
-    assert all(gen[f"gen{i}"].psf.size == "legacy" for i in range(1, 5))
-    assert gen["gen5"].injection.source == "image"
-    assert all(gen[f"gen{i}"].targets.variant == "v3_color_relaxed" for i in range(1, 6))
-
-
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -67,6 +67,16 @@ def test_a_place_that_cannot_be_written_says_which_and_what_to_do():
         replace_file("/proc/none/f", b"x")
 
 
+def test_a_file_for_a_folder_and_a_folder_for_a_file_are_told(tmp_path):
+    (tmp_path / "file").write_text("hello")
+    with pytest.raises(FileNotFoundError):
+        read_bytes(tmp_path / "file" / "below.json")
+    with pytest.raises(StorageError, match="is a folder; expected a file"):
+        read_bytes(tmp_path)
+    with pytest.raises(StorageError, match=r"file/below.json: cannot be written"):
+        replace_file(str(tmp_path / "file" / "below.json"), b"")
+
+
 def test_exclusive_creation_succeeds_once_and_keeps_the_first(tmp_path):
     url = str(tmp_path / "d" / "f")
     assert create_exclusive(url, b"first")

@@ -69,7 +69,7 @@ def read_tensors(path: str | Path, device: str | torch.device = "cpu") -> Any:
             f"{path}: holds more than tensors and plain values, or is damaged; it was not opened, since "
             f"loading it could run code ({str(error).splitlines()[0]})"
         ) from None
-    except (RuntimeError, EOFError, OSError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, OSError, LookupError, ValueError, zipfile.BadZipFile) as error:
         raise CheckpointError(f"{path}: not a readable checkpoint, perhaps cut off: {error}") from None
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from darkhaloscope.config import ConfigError
 from training.data import World
 
 
@@ -36,8 +37,16 @@ def joined() -> Iterator[World]:
 
 
 def own_device(asked: str | None) -> torch.device:
-    """Return the device of this rank: what was asked for, else its GPU where there is one."""
+    """Return the device of this rank: what was asked for, else its GPU where there is one.
+
+    Raises:
+        ConfigError: a GPU was asked for and there is none.
+    """
     device = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            f"--device {device}: this torch sees no GPU; leave the flag out, or look at nvidia-smi"
+        )
     if device.type == "cuda" and device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if device.type == "cuda":

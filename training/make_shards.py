@@ -230,10 +230,17 @@ def _counted(root: str) -> dict[str, int]:
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser(
-        "training.make_shards", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        "python -m training.make_shards",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     p.add_argument("--out", required=True, metavar="URL", help="takes split=train, split=val, split=test")
-    p.add_argument("--experiment", default=str(REPOSITORY / "experiments" / "gen2.toml"), metavar="TOML")
+    p.add_argument(
+        "--experiment",
+        default=str(REPOSITORY / "experiments" / "gen2.toml"),
+        metavar="TOML",
+        help="experiment file (default: gen2.toml)",
+    )
     for split, hosts in zip(SPLITS, (400_000, 20_000, 20_000), strict=True):
         p.add_argument(
             f"--{split}", type=int, default=hosts, metavar="N", help="hosts, about (default: %(default)s)"

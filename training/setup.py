@@ -133,6 +133,8 @@ def _finder(
 def _earlier_run(out: Path, resume: bool, overwrite: bool) -> dict[str, Any] | None:
     """Return the checkpoint to go on from, or None for a new run."""
     last = out / "last.pt"
+    if out.exists() and not out.is_dir():
+        raise CheckpointError(f"{out}: is a file; --out_dir is the folder of a run")
     if not last.exists():
         return None
     if resume:

@@ -132,7 +132,7 @@ def build_bank(
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     made = argparse.ArgumentParser(
-        "darkhaloscope.sources.build",
+        "python -m darkhaloscope.sources.build",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.page import Link, Page, Section, Table, as_json, render_page
 from darkhaloscope.stage import place, read_record
@@ -20,6 +21,7 @@ from darkhaloscope.validation.stamps import stamps_page
 from darkhaloscope.validation.targets import targets_page
 
 FOLDER = "validation"
+NOT_RUN = "has not run"
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,14 @@ def validate(root: str, experiment: Experiment, stages: Iterable[str]) -> list[O
         stages: names of `STAGES`.
 
     Raises:
-        DatasetError, SchemaError: a finished stage's table cannot be read or has another layout.
+        DatasetError, SchemaError: a finished stage's table cannot be read or has another layout, or none has run.
     """
     outcomes = [_validate_stage(name, place(root, STAGES[name].folder, experiment)) for name in stages]
+    if all(outcome.reason == NOT_RUN for outcome in outcomes):
+        raise DatasetError(
+            f"{root}: no stage of {experiment.variant}/{experiment.experiment_id} has run there; "
+            "give the workspace of a run and the experiment it was run with"
+        )
     index = join(root, FOLDER, experiment.variant, experiment.experiment_id)
     write_page(index_page(root, experiment, outcomes), index)
     return outcomes
@@ -77,7 +84,7 @@ def validate(root: str, experiment: Experiment, stages: Iterable[str]) -> list[O
 def _validate_stage(name: str, output: str) -> Outcome:
     record = read_record(output)
     if record is None:
-        return Outcome(name, output, None, "has not run")
+        return Outcome(name, output, None, NOT_RUN)
     if record["state"] != "done":
         return Outcome(name, output, None, f"is {record['state']}, not done: run it again")
     page = STAGES[name].page(output)

@@ -208,6 +208,14 @@ def test_missing_data_get_no_arc():
     assert 0.01 < column(stamps, "arc_masked_fraction")[0] < 0.99
 
 
+def test_pixels_are_missing_where_there_is_no_inverse_variance_whatever_the_image_holds():
+    brick, config = FakeBrick(300, 300), experiment()
+    brick.invvar[1, :, 152:] = 0  # filled by the survey: no zeros in the image
+    brick.image[1, :, :130] = 0  # a zero that was measured
+    stamps = make_stamps(brick, manifest(config, 1, np.array([150.0]), np.array([150.0])), config)
+    assert column(stamps, "bad_fraction")[0] == pytest.approx(30 / 64)
+
+
 def test_a_stamp_beyond_the_brick_says_how_much_was_padded():
     brick, config = FakeBrick(300, 300), experiment()
     stamps = make_stamps(

@@ -60,47 +60,6 @@ def test_stamps_in_common_are_linked_and_others_are_made(tmp_path):
     assert borrow("gen4", str(tmp_path), 90, 1), "again, over the links that are there"
 
 
-OUTER = ("outer", 0.5, ("psfsize_r", "psfdepth_r"))
-SEED_TABLE = {
-    "gen1": (
-        "resnet18",
-        "bce",
-        1e-4,
-        32,
-        "fp16",
-        "full",
-        0.0,
-        (),
-        0.0,
-        0,
-        10,
-        "gaussian",
-        "sersic",
-    ),
-    "gen2": ("convnext_tiny", "bce", 1e-2, 512, "bf16", "full", 0.0, (), 0.0, 5, 50, "gaussian", "sersic"),
-    "gen3": ("convnext_tiny", "focal", 1e-2, 256, "bf16", *OUTER, 0.0, 5, 50, "moffat", "sersic"),
-    "gen4": ("convnext_tiny", "focal", 1e-2, 256, "bf16", *OUTER, 0.1, 5, 50, "moffat", "sersic"),
-    "gen5": ("convnext_tiny", "focal", 1e-2, 256, "bf16", *OUTER, 0.0, 5, 50, "moffat", "image"),
-}
-
-
-@pytest.mark.parametrize("name", SEED_TABLE)
-def test_the_generations_are_the_seeds_table(name):
-    e = load(REPOSITORY / "experiments" / f"{name}.toml")
-    t = e.training
-    expected = (
-        *SEED_TABLE[name],
-        *(("grid_small", "paired") if name == "gen1" else ("grid_sota", "unpaired")),
-    )
-    assert (
-        t.arch, t.loss, t.weight_decay, t.batch_size, t.precision, t.norm_method, t.min_theta_over_psf, t.meta_cols,
-        t.dropout, t.early_stopping_patience, t.epochs, e.psf.model, e.injection.source, e.injection.grid,
-        e.injection.controls,
-    ) == expected  # fmt: skip
-    assert (t.lr, t.selection_metric, t.augment) == (3e-4, "tpr@fpr1e-4", True)
-    assert t.loss != "focal" or (t.focal_alpha, t.focal_gamma, e.psf.moffat_beta) == (0.25, 2.0, 3.5)
-
-
 def test_a_generation_that_is_done_is_kept_and_one_of_another_size_is_not(tmp_path, monkeypatch):
     ran: list[str] = []
     monkeypatch.setattr(

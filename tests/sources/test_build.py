@@ -89,7 +89,9 @@ def test_missing_image_files_are_named(tmp_path, spoil, message):
         list(open_catalogue(path).galaxies())
 
 
-def test_a_file_that_is_no_catalogue_is_named(tmp_path):
+def test_a_file_that_is_no_catalogue_is_named(tmp_path, capsys):
+    assert main([str(tmp_path / "none.fits"), str(tmp_path / "bank.h5")]) == 1
+    assert "no FITS table" in capsys.readouterr().err
     with pytest.raises(CatalogueBroken, match="no FITS table"):
         open_catalogue(tmp_path / "none.fits")
     fits.BinTableHDU.from_columns([fits.Column("IDENT", "J", array=[1])]).writeto(tmp_path / "c.fits")

@@ -12,7 +12,7 @@ import pytest
 from survey_testing import Server
 
 from darkhaloscope.dataset import read_table
-from spark_jobs import phase3_pipeline, phase4_pipeline
+from spark_jobs import phase3_pipeline, phase4_pipeline, session
 from spark_jobs.session import NoJava, find_java
 from training import options
 
@@ -109,6 +109,16 @@ def test_an_output_that_cannot_be_written_is_one_line(sky, tmp_path, monkeypatch
     flags = ["--output-s3", "/proc/none", "--survey-source", str(sky[0])]
     assert phase3_pipeline.main(flags) == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(session, "spark_session", lambda app: None)
+    monkeypatch.setitem(phase4_pipeline.STAGES, "4c", stopped)
+    assert phase4_pipeline.main(["--stage", "4c"]) == 130
+    assert capsys.readouterr().err == "4c: stopped; what is committed is kept: the same command goes on\n"
 
 
 def test_no_java_says_what_to_install(monkeypatch):

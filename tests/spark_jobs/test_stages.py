@@ -86,9 +86,10 @@ def test_no_host_and_no_source_crosses_splits(done):
         assert all(len(s) == 1 for s in splits.values()), key
 
 
-def test_the_partitioning_changes_no_byte_of_any_stamp(spark, done):
+def test_the_partitioning_changes_no_byte_of_any_stamp_and_each_is_made_once(spark, done, monkeypatch):
     root, experiment, _ = done
     found = {}
+    monkeypatch.setattr(stamps, "gc", lambda output: None)  # parts of a task that ran twice would stay
     for partitions in (1, 3, 8):
         again = dataclasses.replace(experiment, experiment_id=f"partitions{partitions}")
         source = Path(place(root, "phase4c", again))
@@ -97,6 +98,8 @@ def test_the_partitioning_changes_no_byte_of_any_stamp(spark, done):
             Path(place(root, stage, again)).symlink_to(place(root, stage, experiment))
         stamps.run(spark, again, args)
         found[partitions] = stamps_by_id(str(source))
+        written = {f"{f.parent.name}/{f.name}" for f in source.glob("chunk=*/part-*")}
+        assert written == {p.key for p in committed_parts(str(source))}
     assert found[1] == found[3] == found[8]
     assert any(row[COMPARED.index("stamp")] for row in found[1].values())
 

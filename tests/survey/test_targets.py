@@ -75,17 +75,6 @@ def test_each_colour_cut_lies_where_the_variant_says(sweep, variant, name, key, 
         assert counts["targets"] == passes and counts[name] == (not passes)
 
 
-def test_the_variants_are_the_seeds():
-    seed = {
-        "v1_pure_massive": (20.0, 0.5, 1.6),
-        "v2_baseline_dr10": (20.4, 0.4, 1.6),
-        "v3_color_relaxed": (20.4, 0.4, 0.8),
-        "v4_mag_relaxed": (21.0, 0.4, 0.8),
-        "v5_very_relaxed": (21.5, 0.3, 0.8),
-    }
-    assert {k: (v.z_max, v.rz_min, v.zw1_min) for k, v in VARIANTS.items()} == seed
-
-
 def test_dereddening_shifts_the_cuts_by_the_extinction(sweep):
     ebv = 0.1
     shift = ebv * COEFFICIENTS["z"]

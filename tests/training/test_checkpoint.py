@@ -98,10 +98,11 @@ def test_what_is_no_checkpoint_is_refused_by_name(tmp_path, model):
     whole = (tmp_path / "good.pt").read_bytes()
     (tmp_path / "cut.pt").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "text.pt").write_text("no checkpoint")
+    (tmp_path / "other_text.pt").write_text("i am none either")  # a first letter that unpickling knows
     (tmp_path / "empty.pt").touch()
     torch.save({"state_dict": {}}, tmp_path / "other.pt")
     torch.save(content(model) | {"format": 99}, tmp_path / "format.pt")
-    for name in ("cut", "text", "empty", "other", "format", "absent"):
+    for name in ("cut", "text", "other_text", "empty", "other", "format", "absent"):
         with pytest.raises(CheckpointError, match=f"{name}.pt: "):
             load(tmp_path / f"{name}.pt")
 

@@ -248,6 +248,9 @@ def test_bad_data_and_bad_flags_are_refused_with_a_message(shards, tmp_path, cap
         (["--min_theta_over_psf", "99"], "0 positives and 0 negatives"),
         (["--batch_size", "1"], "batch_size = 1; expected at least 2"),
         (["--data", str(tmp_path / "none")], "split=train"),
+        (["--out_dir", __file__], "is a file; --out_dir is the folder of a run"),
+        (["--experiment", str(tmp_path)], "is a folder; expected a file"),
+        *([] if torch.cuda.is_available() else [(["--device", "cuda"], "this torch sees no GPU")]),
         (["--data", no_positives], "val: 0 positives and 24 negatives"),
         (
             ["--meta_cols", "psfsize,theta_e_arcsec"],

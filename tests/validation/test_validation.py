@@ -193,6 +193,12 @@ def test_a_stage_that_did_not_finish_is_said_and_a_table_that_cannot_be_read_is_
     assert "not a readable Parquet file" in capsys.readouterr().err
 
 
+def test_a_workspace_in_which_nothing_has_run_is_an_error(workspace, tmp_path, capsys):
+    assert main(["--root", str(tmp_path / "nowhere"), "--experiment", workspace[1]]) == 1
+    assert "no stage of v/e has run there" in capsys.readouterr().err
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_an_empty_cache_is_an_error_that_says_what_to_do(tmp_path):
     with pytest.raises(DatasetError, match="run stage 4b first"):
         cache_page(str(tmp_path))
