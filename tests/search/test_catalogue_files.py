@@ -11,7 +11,8 @@ from astropy.io.votable import parse, ucd
 from astropy.table import Table
 from fabricated import candidates
 
-from darkhaloscope.search.catalogue_files import UCDS, WRITERS, catalogue_of, formats, partitions
+from darkhaloscope.search import catalogue_files
+from darkhaloscope.search.catalogue_files import UCDS, WRITERS, catalogue_of, formats, partitions, write_hats
 from darkhaloscope.search.ranking import rank
 
 HOSTILE = ['<script>alert("x")</script>', '=cmd|"/c calc"!A1', "a,b;\n'c'\"d\"", "Ωλ ☃", ""]
@@ -103,13 +104,23 @@ def test_an_unknown_format_is_refused_with_those_there_are():
 
 
 @pytest.mark.slow
-def test_hats_and_lsdb_open_the_catalogue(written):
-    hats = pytest.importorskip("hats", reason="hats is not installed")
-    folder, catalogue = written
-    found = hats.read_hats(folder / "hats")
+@pytest.mark.parametrize("rows_a_partition", [1_000_000, 1])
+def test_hats_and_lsdb_open_the_catalogue(written, tmp_path, monkeypatch, rows_a_partition):
+    missing = "opening the catalogue as its users do needs: pip install 'darkhaloscope[hats]'"
+    hats = pytest.importorskip("hats", reason=missing)
+    validation = pytest.importorskip("hats.io.validation", reason=missing)
+    lsdb = pytest.importorskip("lsdb", reason=missing)
+    _, catalogue = written
+    monkeypatch.setattr(catalogue_files, "PARTITION_ROWS", rows_a_partition)
+    write_hats(catalogue, tmp_path / "hats")
+    assert validation.is_valid_catalog(tmp_path / "hats", strict=True)
+    found = hats.read_hats(tmp_path / "hats")
     assert found.catalog_info.total_rows == 5 and found.schema.names == catalogue.column_names
-    lsdb = pytest.importorskip("lsdb", reason="lsdb is not installed")
-    opened = lsdb.open_catalog(folder / "hats")
-    ra, dec = (catalogue.column(n)[0].as_py() for n in ("ra", "dec"))
-    near = opened.cone_search(ra, dec, 1.0).compute()
-    assert near["name"].tolist() == [catalogue.column("name")[0].as_py()]
+    opened = lsdb.open_catalog(tmp_path / "hats")
+    assert opened.npartitions == (5 if rows_a_partition == 1 else 4)  # four cells of order 0
+    whole = opened.compute().sort_values("rank")
+    assert whole["name"].tolist() == catalogue.sort_by("rank").column("name").to_pylist()
+    for ra, dec, name in zip(*(catalogue.column(n).to_pylist() for n in ("ra", "dec", "name")), strict=True):
+        assert opened.cone_search(ra, dec, 1.0).compute()["name"].tolist() == [name]
+    matched = opened.crossmatch(opened, radius_arcsec=1.0).compute()
+    assert len(matched) == 5 and (matched["_dist_arcsec"] < 1e-3).all()
