@@ -25,6 +25,7 @@ from typing import Any
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.draws import digest
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.storage import (
     age_s,
@@ -43,7 +44,7 @@ HEARTBEAT_S = 10.0
 EXPIRY_S = 60.0
 
 
-class OutputRefused(RuntimeError):
+class OutputRefused(Explained, RuntimeError):
     """The output cannot be written by this run; the message says why and which flag would allow it."""
 
 

@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 
 import fsspec
 
+from darkhaloscope.errors import Explained
+
 _SCHEMES = {
     "": "file",
     "file": "file",
@@ -38,7 +40,7 @@ _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError
 T = TypeVar("T")
 
 
-class StorageError(OSError):
+class StorageError(Explained, OSError):
     """A place that cannot be read or written; the message says why and what to do."""
 
 

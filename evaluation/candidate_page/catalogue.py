@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkhaloscope.dataset import DatasetError, committed_files, content_hash, open_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.records import BANDS, STAMP_SIZE
 from darkhaloscope.results import CANDIDATES
 from darkhaloscope.schema import check_schema
@@ -25,7 +26,7 @@ COLUMNS = (
 CENTRES = ("host_x", "host_y")
 
 
-class CatalogueError(ValueError):
+class CatalogueError(Explained, ValueError):
     """A catalogue that cannot be shown; the message names it and says what to do."""
 
 

@@ -11,9 +11,11 @@ from astropy.io.votable import parse, ucd
 from astropy.table import Table
 from fabricated import candidates
 
-from darkhaloscope.search import catalogue_files
-from darkhaloscope.search.catalogue_files import UCDS, WRITERS, catalogue_of, formats, partitions, write_hats
+from darkhaloscope.search import catalogue_files, votable
+from darkhaloscope.search.catalogue_files import WRITERS, catalogue_of, formats, partitions, write_hats
+from darkhaloscope.search.columns import UCDS
 from darkhaloscope.search.ranking import rank
+from darkhaloscope.search.votable import write_votable
 
 HOSTILE = ['<script>alert("x")</script>', '=cmd|"/c calc"!A1', "a,b;\n'c'\"d\"", "Ωλ ☃", ""]
 
@@ -76,6 +78,21 @@ def test_units_ucds_and_descriptions_are_in_the_fits_header_and_the_votable(writ
     fields = {f.name: f for f in parse(folder / "candidates.vot").get_first_table().fields}
     assert str(fields["false_per_sqdeg"].unit) in ("deg-2", "1 / deg2")
     assert fields["dec"].ucd == "pos.eq.dec;meta.main" and "more lens-like" in fields["logit"].description
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1, 2, 100])
+def test_a_votable_holds_every_cell_and_tells_what_is_missing(written, tmp_path, monkeypatch, rows_at_a_time):
+    _, catalogue = written
+    monkeypatch.setattr(votable, "ROWS_AT_A_TIME", rows_at_a_time)
+    write_votable(catalogue, tmp_path / "a.vot")
+    found = parse(tmp_path / "a.vot", verify="exception").get_first_table().array
+    assert found.dtype.names == tuple(catalogue.column_names)
+    for name, column in zip(catalogue.column_names, catalogue.columns, strict=True):
+        if isinstance(column[0].as_py(), str):
+            assert _texts(found[name]) == column.to_pylist(), name
+        else:
+            np.testing.assert_array_equal(np.ma.getmaskarray(found[name]), column.is_null(), name)
+            np.testing.assert_array_equal(found[name].compressed(), column.drop_null(), name)
 
 
 def test_every_column_has_a_valid_ucd(written):
