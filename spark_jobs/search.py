@@ -87,24 +87,19 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
     reference = read_reference(args.reference, models) if args.reference else None
     known_url = args.known or lenscat_file()
     known = read_known(known_url) if known_url else None
-    scoring = Scoring(
-        tuple((m.url, m.hash) for m in models),
-        reference,
-        release_of(experiment.survey),
-        args.force,
-        args.candidates,
-    )
-    table_url = resolve(experiment.survey.source, experiment.survey.bricks_table)
-    bricks = read_brick_table(table_url)
+    urls = tuple((m.url, m.hash) for m in models)
+    scoring = Scoring(urls, reference, release_of(experiment.survey), args.force, args.candidates)
+    bricks = read_brick_table(resolve(experiment.survey.source, experiment.survey.bricks_table))
     files = {
-        "bricks": table_url,
+        "bricks": bricks.source,
         "positions": args.positions,
         "reference": args.reference,
         "known": known_url,
     }
     inputs = {name: _hash(url) for name, url in files.items() if url}
     inputs |= {f"model {i}": m.hash for i, m in enumerate(models)}
-    options = {"area": str(args.area), "force": args.force, "prevalence": args.prevalence,
+    area = [args.area.kind, *args.area.values] if args.area else []
+    options = {"area": area, "force": args.force, "prevalence": args.prevalence,
                "candidates": args.candidates, "units": args.catalogue_units}  # fmt: skip
     with StageRun(
         args.out, "search", experiment, SECTIONS, inputs, options, args.overwrite, args.take_over
@@ -119,9 +114,8 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
             _join_scores(spark, stage, experiment, scoring, args)
         else:
             _score(spark, stage, experiment, scoring, manifest, args)
-        size = (
-            square_degrees(args.area, bricks, good_bricks(bricks, experiment.targets)) if args.area else 0.0
-        )
+        good = good_bricks(bricks, experiment.targets)
+        size = square_degrees(args.area, bricks, good) if args.area else 0.0
         return stage.finish(**_finish(stage, reference, known, size, args))
 
 
