@@ -28,10 +28,11 @@ from darkhaloscope.dataset import (
 )
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.task import StampTask, TaskResult, share_out, stamps_of_bricks
+from darkhaloscope.records import BANDS
 from darkhaloscope.search.area import square_degrees
 from darkhaloscope.search.conditions import release_of
 from darkhaloscope.search.known import lenscat_file, read_known
-from darkhaloscope.search.model import ModelError, load_model, refuse_disagreement
+from darkhaloscope.search.model import Model, ModelError, load_model, refuse_disagreement
 from darkhaloscope.search.ranking import merge, rank
 from darkhaloscope.search.reference import Reference, read_reference
 from darkhaloscope.search.scoring import GivenScores, Scored, Scoring, score_bricks, score_part
@@ -63,6 +64,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     given = {"source": args.survey_source, "bricks_table": args.bricks_table}
     survey = dataclasses.replace(config.survey, **{k: v for k, v in given.items() if v})
     for model in models:
+        _refuse_other_stamps(model, config)
         trained, here = release_of(model.experiment.survey), release_of(survey)
         if trained and here and trained != here and not args.force:
             raise ModelError(
@@ -75,6 +77,15 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
         splits=dataclasses.replace(config.splits, guard_arcsec=0.0),
         stamps=dataclasses.replace(config.stamps, poisson_noise=False),
     )
+
+
+def _refuse_other_stamps(model: Model, config: Experiment) -> None:
+    cut, taken = (BANDS, config.stamps.size), (model.bands, model.size)
+    if taken != cut:
+        raise ModelError(
+            f"{model.url}: takes (bands, pixels) {taken}, but its config cuts stamps of {cut}: a model of another "
+            "preprocessing; export the checkpoint again"
+        )
 
 
 def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:

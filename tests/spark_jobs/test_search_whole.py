@@ -92,6 +92,13 @@ def test_an_area_of_every_kind_holds_the_targets_inside_with_the_same_scores(sea
         assert row["logit"] == pytest.approx(score[row["host_id"]], rel=1e-6)
 
 
+def test_an_area_without_a_galaxy_ends_with_what_to_do(search, sky, everything, capsys):
+    here = everything["brickname"] == sky[1]["good"][1]
+    ra, dec = everything["ra"][here], everything["dec"][here]
+    search("--cone", ra.max() + 0.002, dec.max() + 0.002, 1e-4, status=1)
+    assert "no galaxy there passes the cuts" in capsys.readouterr().err
+
+
 def listed(sky):
     """Names and positions of several hundred places, most in good bricks, one where a brick cannot be read."""
     rng = np.random.default_rng(5)
