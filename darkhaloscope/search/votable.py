@@ -20,7 +20,7 @@ from astropy.io.votable.tree import Field, Resource, TableElement, VOTableFile
 from darkhaloscope.search.columns import described
 
 ROWS_AT_A_TIME = 100_000
-END = b"</STREAM>"
+BEGIN, END = b'<DATA><BINARY2><STREAM encoding="base64">\n', b"</STREAM></BINARY2></DATA>\n"
 _TYPES = {
     pa.int16(): "short",
     pa.int32(): "int",
@@ -62,11 +62,10 @@ def _header(table: pa.Table, unicode: list[str]) -> tuple[bytes, bytes]:
                       unit=column.unit or None, ucd=column.ucd)  # fmt: skip
         field.description = column.meaning
         element.fields.append(field)
-    element.create_arrays(0)
     stream = io.BytesIO()
-    writeto(votable, stream, tabledata_format="binary2")
-    before, end, after = stream.getvalue().partition(END)
-    return before, end + after
+    writeto(votable, stream)  # of a table without rows it writes no DATA
+    before, end, after = stream.getvalue().partition(b"</TABLE>")
+    return before + BEGIN, END + end + after
 
 
 def rows_of(table: pa.Table, unicode: list[str]) -> bytes:
