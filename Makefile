@@ -70,7 +70,7 @@ emr-package: ## the environment archive for EMR, in dist/emr (needs Python 3.11)
 	bash bootstrap/emr_environment.sh dist/emr
 
 emr-submit: setup ## send a stage to EMR: STAGE=4c EXPERIMENT=experiments/gen3.toml OUTPUT=s3://BUCKET/runs [ARGS=...]
-	$(ENV) python -m emr.submit --stage $(STAGE) --experiment "$(EXPERIMENT)" --output-s3 "$(OUTPUT)" $(ARGS)
+	$(ENV) python -m emr.submit --stage $(STAGE) $(if $(filter search,$(STAGE)),,--experiment "$(EXPERIMENT)") --output-s3 "$(OUTPUT)" $(ARGS)
 
 scale-model: setup ## what a run would take: time, cost, bytes, requests (dist/scale-model/index.html)
 	$(ENV) python -m emr.scale_model

@@ -31,7 +31,8 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 RELEASE_PYTHON = {"emr-7.13.0": "3.11"}  # the Python that a release's Spark runs with
 DEFAULT_RELEASE = "emr-7.13.0"
 NODES_PREFIX = "/usr"  # where the release has that Python: /usr/bin/python3.11
-EXTRAS = ("pandas",)  # what stages need of Spark's own dependencies
+EXTRAS = "search"  # onnxruntime: executors score
+BESIDE = ("pandas",)  # what stages need of Spark's own dependencies
 MANIFEST = "manifest.json"
 
 
@@ -102,7 +103,7 @@ def install(python: str, environment: Path, wheel: Path) -> None:
     """Create a virtual environment and install the wheel and pinned dependencies into it."""
     _run(python, "-m", "venv", "--without-pip", environment)
     into = (sys.executable, "-m", "uv", "pip", "install", "-q", "--python", environment / "bin" / "python")
-    _run(*into, "--link-mode", "copy", "-c", REPOSITORY / "constraints.txt", wheel, *EXTRAS)
+    _run(*into, "--link-mode", "copy", "-c", REPOSITORY / "constraints.txt", f"{wheel}[{EXTRAS}]", *BESIDE)
 
 
 def detach(environment: Path, version: str, prefix: str) -> None:
@@ -129,7 +130,7 @@ def _packages() -> list[str]:
 def _scripts() -> dict[str, str]:
     """Return the SHA-256 of what travels beside the archive, by its path in the repository."""
     paths = [
-        *sorted((REPOSITORY / "spark_jobs").glob("phase*_pipeline.py")),
+        *sorted((REPOSITORY / "spark_jobs").glob("*_pipeline.py")),
         REPOSITORY / "bootstrap/prepare_node.sh",
     ]
     return {str(path.relative_to(REPOSITORY)): sha256_of(path) for path in paths}

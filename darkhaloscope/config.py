@@ -10,8 +10,10 @@ import typing
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from darkhaloscope.errors import Explained
 
-class ConfigError(ValueError):
+
+class ConfigError(Explained, ValueError):
     """A config that cannot be used; the message names the file, the key and what is known."""
 
 

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.storage import (
     atomic_output,
     create_exclusive,
@@ -38,7 +39,7 @@ MAX_ROWS_PER_GROUP = 1_000
 LEVELS = {"gzip": 1, "zstd": 1}
 
 
-class DatasetError(RuntimeError):
+class DatasetError(Explained, RuntimeError):
     """A dataset that is not as a reader or writer needs it; the message names it and says what to do."""
 
 

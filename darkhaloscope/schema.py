@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from darkhaloscope.errors import Explained
 
-class SchemaError(ValueError):
+
+class SchemaError(Explained, ValueError):
     """A table does not have the columns its schema says; the message names each of them."""
 
 

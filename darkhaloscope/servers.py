@@ -12,13 +12,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+from darkhaloscope.errors import Explained
+
 PAUSES_S = (1.0, 4.0, 10.0)  # before the second, third and fourth try of what a server did not do
 _FINAL = (FileNotFoundError, FileExistsError, PermissionError, IsADirectoryError, NotADirectoryError)
 
 T = TypeVar("T")
 
 
-class StorageError(OSError):
+class StorageError(Explained, OSError):
     """A place that cannot be read or written; the message says why and what to do."""
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.draws import digest
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.provenance import code_version, package_facts
 from darkhaloscope.storage import (
@@ -41,7 +42,7 @@ HEARTBEAT_S = 10.0
 EXPIRY_S = 60.0
 
 
-class OutputRefused(RuntimeError):
+class OutputRefused(Explained, RuntimeError):
     """The output cannot be written by this run; the message says why and which flag would allow it."""
 
 

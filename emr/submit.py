@@ -1,7 +1,7 @@
 """Send a stage to EMR and follow it: python -m emr.submit --stage 4c --experiment TOML --output-s3 s3://...
 
 1. Read the site (emr/site.toml), the cluster or application, the experiment and the package (`make emr-package`).
-2. Upload what is not on S3 yet: archive, script, experiment file, under names that hold their checksums.
+2. Upload what is not on S3 yet: archive, script, files that arguments name, under names that hold their checksums.
 3. Reuse the cluster or application of this definition, or create it; reuse the same unfinished step, or submit it.
 4. Follow it: state, time, committed chunks. Exit status 0 when the stage is done, 1 with the reason when it is not.
 
@@ -23,21 +23,16 @@ from time import sleep
 from typing import Any
 
 from darkhaloscope.config import ConfigError
-from darkhaloscope.experiment import Experiment, load
-from darkhaloscope.stage import place
-from darkhaloscope.storage import StorageError, is_local, join, replace_file
+from darkhaloscope.storage import StorageError, join, replace_file
 from emr import requests, service
 from emr.aws import SubmitError, client, say
+from emr.commands import STAGES, command_of
 from emr.definitions import Application, Cluster, Site, check_site, named, read, read_prices
 from emr.follow import follow
 from emr.sizing import executor_vcpus
 from emr.upload import Package, Upload, check_bucket, plan_uploads, read_package, send
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-STAGES = {"3": ("phase3_pipeline.py", "phase3")} | {
-    s: ("phase4_pipeline.py", "pack" if s == "pack" else f"phase{s}")
-    for s in ("4a", "4b", "4c", "4d", "pack")
-}
 
 
 @dataclass(frozen=True)
@@ -83,16 +78,15 @@ def make_plan(args: argparse.Namespace, stage_arguments: list[str]) -> Plan:
         raise ConfigError(
             f"{args.site}: --serverless needs execution_role, the role that job runs have (docs/emr.md)"
         )
-    experiment = load(args.experiment, {"experiment_id": args.experiment_id} if args.experiment_id else {})
-    _check_reachable(experiment, args, stage_arguments)
-    package = read_package(args.package, where.release)
-    script, table = STAGES[args.stage]
-    logs = join(site.code_s3, "logs")
-    uploads, uploaded, config = plan_uploads(package, f"spark_jobs/{script}", args.experiment, site.code_s3)
     cores = where.max_executors * where.executor_cores if serverless else executor_vcpus(where)
-    _warn_of_idle_cores(args.stage, experiment, cores)
-    arguments = stage_command(args, config, cores, stage_arguments)
-    check_stage_arguments(script, arguments)
+    command = command_of(args, cores, stage_arguments)
+    package = read_package(args.package, where.release)
+    logs = join(site.code_s3, "logs")
+    uploads, uploaded, urls = plan_uploads(
+        package, f"spark_jobs/{command.script}", command.files, site.code_s3
+    )
+    arguments = command.with_urls(urls)
+    check_stage_arguments(command.script, arguments)
     if serverless:
         place_request = requests.create_application(where, site)
         job = requests.start_job_run(where, site, uploaded, args.stage, arguments, logs)
@@ -100,19 +94,7 @@ def make_plan(args: argparse.Namespace, stage_arguments: list[str]) -> Plan:
         types = read_prices()[1]
         place_request = requests.run_job_flow(where, site, types, uploaded.prepare_node, logs)
         job = requests.step(where, types, uploaded, args.stage, arguments)
-    output = place(args.output_s3, table, experiment)
-    return Plan(site, package, uploads, output, logs, place_request, job, serverless)
-
-
-def stage_command(args: argparse.Namespace, config: str, cores: int, more: list[str]) -> list[str]:
-    """Return the stage's own arguments: what submit knows, one Spark task a core, and what was given beside."""
-    own = [] if args.stage == "3" else ["--stage", args.stage]
-    own += ["--experiment", config, "--output-s3", args.output_s3]
-    if args.experiment_id:
-        own += ["--experiment-id", args.experiment_id]
-    if not _given("--partitions", more):
-        own += ["--partitions", str(cores)]
-    return own + more
+    return Plan(site, package, uploads, command.output, logs, place_request, job, serverless)
 
 
 def check_stage_arguments(script: str, arguments: list[str]) -> None:
@@ -159,29 +141,6 @@ def submit(plan: Plan, detach: bool = False) -> None:
         say(f"submit: done; table at {plan.output}")
 
 
-def _given(flag: str, arguments: list[str]) -> bool:
-    return any(a == flag or a.startswith(flag + "=") for a in arguments)
-
-
-def _check_reachable(experiment: Experiment, args: argparse.Namespace, more: list[str]) -> None:
-    if is_local(args.output_s3):
-        raise ConfigError(f"--output-s3 {args.output_s3}: a cluster writes to s3://, not to this machine")
-    if is_local(experiment.survey.source) and not _given("--survey-source", more):
-        raise ConfigError(
-            f"{args.experiment}: survey.source = {experiment.survey.source!r} is on this machine; a cluster reads "
-            "https:// or s3://; give --survey-source"
-        )
-
-
-def _warn_of_idle_cores(stage: str, experiment: Experiment, cores: int) -> None:
-    if stage == "4c" and experiment.stamps.bricks_per_chunk < 2 * cores:
-        print(
-            f"submit: stamps.bricks_per_chunk = {experiment.stamps.bricks_per_chunk} for {cores} cores: a chunk's "
-            f"bricks are its unit of work, so cores stand idle; {4 * cores} would keep them busy",
-            file=sys.stderr,
-        )
-
-
 def parser() -> argparse.ArgumentParser:
     """Return the command line; unknown arguments belong to the stage."""
     made = argparse.ArgumentParser(
@@ -191,10 +150,15 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("--stage", required=True, choices=STAGES, help="which stage to run")
-    made.add_argument("--experiment", required=True, type=Path, metavar="TOML", help="experiment file")
+    made.add_argument(
+        "--experiment", type=Path, metavar="TOML", help="experiment file (a search has that of its model)"
+    )
     made.add_argument("--experiment-id", help="name of the output folder below the variant")
     made.add_argument(
-        "--output-s3", required=True, metavar="URL", help="root of all tables, s3://bucket/prefix"
+        "--output-s3",
+        required=True,
+        metavar="URL",
+        help="root of all tables (of a search: its --out), s3://…",
     )
     where = made.add_mutually_exclusive_group()
     where.add_argument(

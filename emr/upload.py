@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,22 +63,22 @@ def read_package(folder: Path, release: str) -> Package:
 
 
 def plan_uploads(
-    package: Package, script: str, experiment: Path, code: str
-) -> tuple[list[Upload], Uploaded, str]:
-    """Return the files to upload, the URLs that requests name, and the URL of the experiment file.
+    package: Package, script: str, files: Sequence[Path], code: str
+) -> tuple[list[Upload], Uploaded, dict[Path, str]]:
+    """Return the files to upload, the URLs that requests name, and those of the files that arguments name.
 
     Args:
         package: what was built.
         script: path of the stage's script in the repository.
-        experiment: local experiment file.
+        files: of this machine, that the stage's arguments name.
         code: URL of the folder for code and configs.
     """
     manifest = package.manifest
     archive = _upload(package.folder / manifest["archive"], code, manifest["archive_sha256"])
     entry, prepare = (_upload(REPOSITORY / s, code, manifest["scripts"][s]) for s in (script, PREPARE_NODE))
-    config = _upload(experiment, code, sha256_of(experiment))
-    uploads = [archive, entry, prepare, config]
-    return uploads, Uploaded(archive.url, entry.url, prepare.url), config.url
+    given = [_upload(file, code, sha256_of(file)) for file in files]
+    uploads = [archive, entry, prepare, *given]
+    return uploads, Uploaded(archive.url, entry.url, prepare.url), {u.path: u.url for u in given}
 
 
 def send(s3: Any, uploads: list[Upload], kms_key: str = "") -> list[Upload]:

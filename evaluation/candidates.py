@@ -11,12 +11,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from darkhaloscope.dataset import DatasetError
-from darkhaloscope.schema import SchemaError
-from darkhaloscope.storage import StorageError
+from darkhaloscope.errors import Explained
 from evaluation.candidate_page import order
 from evaluation.candidate_page.build import write_page
-from evaluation.candidate_page.catalogue import CatalogueError, read_catalogue
+from evaluation.candidate_page.catalogue import read_catalogue
 
 BLIND_ONLY = ("repeats", "planted_lenses", "planted_nonlenses")
 
@@ -71,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         items = items_of(arguments)
         page = write_page(items, out, arguments.title, arguments.blind)
-    except (CatalogueError, DatasetError, SchemaError, StorageError) as error:
+    except Explained as error:
         print(f"candidates: {error}", file=sys.stderr)
         return 1
     planted = sum(i.kind in (order.LENS, order.NONLENS) for i in items)

@@ -14,11 +14,9 @@ from typing import Any
 import pyarrow as pa
 from matplotlib.image import imsave
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.pictures import lupton_rgb
-from darkhaloscope.search.model import ModelError, pixels_of
-from darkhaloscope.search.reference import ReferenceRefused
-from darkhaloscope.storage import StorageError
-from darkhaloscope.survey.errors import CatalogueError, TransferFailed
+from darkhaloscope.search.model import pixels_of
 from evaluation import load_finder
 from evaluation.finder import Finder
 
@@ -85,14 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         finder = load_finder(a.model)
         found = finder.search([(a.ra, a.dec)], a.survey, a.known, a.force, cache=a.cache).candidates
         picture(found, a.out)
-    except (
-        CatalogueError,
-        FileNotFoundError,
-        ModelError,
-        ReferenceRefused,
-        StorageError,
-        TransferFailed,
-    ) as error:
+    except (Explained, FileNotFoundError) as error:
         print(f"find: {error}", file=sys.stderr)
         return 1
     print(f"{tell(found.to_pylist()[0], finder)}\npicture  {Path(a.out).resolve()}")

@@ -108,16 +108,19 @@ class Finder:
             raise CatalogueError(
                 f"{asked.source}: no stamp at any position: {sorted(set(cut.refused.tolist()))}"
             )
-        batch = cut.stamps.combine_chunks().to_batches()[0]
-        scoring = Scoring((), self.reference, release_of(config.survey), force, 0)
-        columns = score_rows(batch, [self.model], scoring)
+        ranked = self._ranked(cut.stamps, release_of(config.survey), known, force, prevalence)
+        return Found(ranked, {int(i): cut.refused[i] for i in np.flatnonzero(cut.refused != "")})
+
+    def _ranked(self, stamps: pa.Table, release: str, known: str, force: bool, prevalence: float) -> pa.Table:
+        """Return stamps as candidates, the most lens-like first; arguments as `search`."""
+        batch = stamps.combine_chunks().to_batches()[0]
+        columns = score_rows(batch, [self.model], Scoring((), self.reference, release, force, 0))
         for name in ("logit", "logit_spread"):
             columns[name] = pa.array(columns[name], mask=~np.isfinite(columns[name]))
         made = to_batch(CANDIDATES, columns | {"stamp": batch.column("stamp")}, batch.schema.metadata)
         file = known or lenscat_file()
         lenses = read_known(file) if file else None
-        ranked = rank(pa.Table.from_batches([made]), self.reference, prevalence, 0.0, lenses)
-        return Found(ranked, {int(i): cut.refused[i] for i in np.flatnonzero(cut.refused != "")})
+        return rank(pa.Table.from_batches([made]), self.reference, prevalence, 0.0, lenses)
 
 
 def load_finder(path: str | Path, reference: str | Path = "") -> Finder:

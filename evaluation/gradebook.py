@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.storage import read_bytes
 
 GRADES = ("reject", "C", "B", "A")
@@ -22,7 +23,7 @@ LENS_GRADES = ("A", "B")  # grades that call an object a lens
 _FORMULA = tuple("=+-@\t\r")  # a spreadsheet runs what begins with these; the page puts ' before it
 
 
-class GradesError(ValueError):
+class GradesError(Explained, ValueError):
     """Grades that cannot be merged; the message names file and row and says what to do."""
 
 

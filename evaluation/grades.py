@@ -15,8 +15,9 @@ import sys
 from statistics import mean, median_low
 from typing import Any
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.page import number, percent
-from darkhaloscope.storage import StorageError, replace_file
+from darkhaloscope.storage import replace_file
 from evaluation.agreement import measured
 from evaluation.gradebook import GRADES, REPEAT, GradesError, guarded, read_grades, read_key
 
@@ -139,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
         replace_file(f"{arguments.out}.csv", as_csv(rows).encode())
         content = {"catalogue": key.catalogue, "pages": sorted(key.pages), "objects": len(rows), **found}
         replace_file(f"{arguments.out}.json", json.dumps(content, indent=1, allow_nan=False).encode())
-    except (GradesError, OSError, StorageError, ValueError) as error:
+    except (Explained, OSError) as error:
         print(f"grades: {error}", file=sys.stderr)
         return 1
     print(as_text(found))

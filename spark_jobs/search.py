@@ -28,10 +28,11 @@ from darkhaloscope.dataset import (
 )
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.task import StampTask, TaskResult, share_out, stamps_of_bricks
+from darkhaloscope.records import BANDS
 from darkhaloscope.search.area import square_degrees
 from darkhaloscope.search.conditions import release_of
 from darkhaloscope.search.known import lenscat_file, read_known
-from darkhaloscope.search.model import ModelError, load_model, refuse_disagreement
+from darkhaloscope.search.model import Model, ModelError, load_model, refuse_disagreement
 from darkhaloscope.search.ranking import merge, rank
 from darkhaloscope.search.reference import Reference, read_reference
 from darkhaloscope.search.scoring import GivenScores, Scored, Scoring, score_bricks, score_part
@@ -63,6 +64,7 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     given = {"source": args.survey_source, "bricks_table": args.bricks_table}
     survey = dataclasses.replace(config.survey, **{k: v for k, v in given.items() if v})
     for model in models:
+        _refuse_other_stamps(model, config)
         trained, here = release_of(model.experiment.survey), release_of(survey)
         if trained and here and trained != here and not args.force:
             raise ModelError(
@@ -77,6 +79,15 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     )
 
 
+def _refuse_other_stamps(model: Model, config: Experiment) -> None:
+    cut, taken = (BANDS, config.stamps.size), (model.bands, model.size)
+    if taken != cut:
+        raise ModelError(
+            f"{model.url}: takes (bands, pixels) {taken}, but its config cuts stamps of {cut}: a model of another "
+            "preprocessing; export the checkpoint again"
+        )
+
+
 def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
     """Search; return the record.
 
@@ -87,24 +98,19 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
     reference = read_reference(args.reference, models) if args.reference else None
     known_url = args.known or lenscat_file()
     known = read_known(known_url) if known_url else None
-    scoring = Scoring(
-        tuple((m.url, m.hash) for m in models),
-        reference,
-        release_of(experiment.survey),
-        args.force,
-        args.candidates,
-    )
-    table_url = resolve(experiment.survey.source, experiment.survey.bricks_table)
-    bricks = read_brick_table(table_url)
+    urls = tuple((m.url, m.hash) for m in models)
+    scoring = Scoring(urls, reference, release_of(experiment.survey), args.force, args.candidates)
+    bricks = read_brick_table(resolve(experiment.survey.source, experiment.survey.bricks_table))
     files = {
-        "bricks": table_url,
+        "bricks": bricks.source,
         "positions": args.positions,
         "reference": args.reference,
         "known": known_url,
     }
     inputs = {name: _hash(url) for name, url in files.items() if url}
     inputs |= {f"model {i}": m.hash for i, m in enumerate(models)}
-    options = {"area": str(args.area), "force": args.force, "prevalence": args.prevalence,
+    area = [args.area.kind, *args.area.values] if args.area else []
+    options = {"area": area, "force": args.force, "prevalence": args.prevalence,
                "candidates": args.candidates, "units": args.catalogue_units}  # fmt: skip
     with StageRun(
         args.out, "search", experiment, SECTIONS, inputs, options, args.overwrite, args.take_over
@@ -119,9 +125,8 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
             _join_scores(spark, stage, experiment, scoring, args)
         else:
             _score(spark, stage, experiment, scoring, manifest, args)
-        size = (
-            square_degrees(args.area, bricks, good_bricks(bricks, experiment.targets)) if args.area else 0.0
-        )
+        good = good_bricks(bricks, experiment.targets)
+        size = square_degrees(args.area, bricks, good) if args.area else 0.0
         return stage.finish(**_finish(stage, reference, known, size, args))
 
 

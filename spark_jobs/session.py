@@ -16,17 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError, Part, committed_parts, open_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.schema import Schema, SchemaError, check_schema, refuse_unknown
-from darkhaloscope.search.area import AreaError
-from darkhaloscope.search.model import ModelError
-from darkhaloscope.search.reference import ReferenceRefused
-from darkhaloscope.sources.bank import BankError
-from darkhaloscope.stage import OutputRefused
-from darkhaloscope.storage import StorageError, join
-from darkhaloscope.survey.errors import CatalogueError
+from darkhaloscope.schema import Schema, check_schema, refuse_unknown
+from darkhaloscope.storage import join
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -37,7 +31,7 @@ ARROW_ROWS_PER_BATCH = "500"  # the default, 10,000 stamps, would be a 469 MB ba
 FILE_COLUMN = "_file"
 
 
-class NoJava(RuntimeError):
+class NoJava(Explained, RuntimeError):
     """Spark needs a Java 17 that is not there."""
 
 
@@ -193,21 +187,7 @@ def _settle_worker() -> None:
     gc.freeze()
 
 
-EXPECTED_ERRORS = (
-    ConfigError,
-    DatasetError,
-    OutputRefused,
-    SchemaError,
-    StorageError,
-    NoJava,
-    BankError,
-    CatalogueError,
-    AreaError,
-    ModelError,
-    ReferenceRefused,
-    FileNotFoundError,
-    PermissionError,
-)
+EXPECTED_ERRORS = (Explained, FileNotFoundError, PermissionError)
 
 
 def run_stage(
@@ -240,6 +220,11 @@ def _executor_error(error: Exception) -> str | None:
     """Return the line with which one of our expected errors ended a task, or None for any other failure."""
     for line in reversed(str(error).splitlines()):
         kind = line.strip().split(":")[0].split(".")[-1]
-        if kind in {e.__name__ for e in EXPECTED_ERRORS}:
+        if kind in set().union(*(_names(e) for e in EXPECTED_ERRORS)):
             return line.strip()
     return None
+
+
+def _names(kind: type[BaseException]) -> set[str]:
+    """Return the names of an exception class and of all that are made of it."""
+    return {kind.__name__}.union(*(_names(made) for made in kind.__subclasses__()))

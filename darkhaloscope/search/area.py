@@ -10,6 +10,7 @@ import astropy.units as u
 import numpy as np
 from astropy_healpix import HEALPix
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.sky import chord, unit_vectors
 from darkhaloscope.survey.bricks import BrickTable, brick_bounds, parse_names
 
@@ -17,7 +18,7 @@ GRID = 32  # points along a side of a brick by which its share of the area is me
 _SWEEP = re.compile(r"sweep-(\d{3})([pm])(\d{3})-(\d{3})([pm])(\d{3})\.fits")
 
 
-class AreaError(ValueError):
+class AreaError(Explained, ValueError):
     """A piece of sky that cannot be searched; the message says what was given and what was expected."""
 
 

@@ -15,42 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from astropy.io.votable import writeto
-from astropy.io.votable.tree import VOTableFile
-from astropy.table import Table
 
-from darkhaloscope.records import BANDS
-from darkhaloscope.results import CANDIDATES
+from darkhaloscope.search.columns import described
 from darkhaloscope.search.names import HATS_ORDER
+from darkhaloscope.search.votable import write_votable
 
 NOT_IN_CATALOGUES = ("stamp", "host_x", "host_y", "refused")
 PARTITION_ROWS = 1_000_000  # of a HATS partition, at most
-
-UCDS = {
-    "_healpix_29": "pos.healpix", "name": "meta.id;meta.main", "object_name": "meta.id", "host_id": "meta.id",
-    "ra": "pos.eq.ra;meta.main", "dec": "pos.eq.dec;meta.main", "brickname": "meta.id;obs.field",
-    "type": "meta.code.class;src.morph", "sky_cell": "pos.healpix", "region_split": "meta.code",
-    "shape_e1": "src.ellipticity", "shape_e2": "src.ellipticity", "z_host": "src.redshift",
-    "ebv": "phot.color.excess", "psf_source": "meta.note", "bad_fraction": "meta.code.qual",
-    "padded_fraction": "meta.code.qual", "maskbits_any": "meta.code.qual", "bands": "meta.note;instr.bandpass",
-    "merged": "meta.number", "outside": "meta.note", "rank": "stat.rank", "logit": "stat.likelihood",
-    "logit_spread": "stat.stdev", "n_models": "meta.number", "probability": "stat.probability",
-    "prevalence": "stat.probability", "fpr": "stat.probability", "fpr_high": "stat.probability;stat.max",
-    "false_per_sqdeg": "stat.value;src", "false_per_sqdeg_high": "stat.value;stat.max", "known_name": "meta.id.cross",
-    "known_type": "meta.code.class", "known_grading": "meta.code.qual", "known_reference": "meta.bib",
-    "known_arcsec": "pos.angDistance", "release": "meta.version", "viewer_url": "meta.ref.url",
-}  # fmt: skip
-_BAND_UCDS = {"g": "em.opt.B", "r": "em.opt.R", "z": "em.opt.I"}
-for _band in BANDS:
-    UCDS |= {
-        f"mag_{_band}": f"phot.mag;{_BAND_UCDS[_band]}",
-        f"psfdepth_{_band}": f"phot.mag;stat.max;{_BAND_UCDS[_band]}",
-        f"psfsize_{_band}": f"instr.obsty.seeing;{_BAND_UCDS[_band]}",
-        f"fwhm_{_band}": f"instr.obsty.seeing;{_BAND_UCDS[_band]}",
-        f"sky_sigma_{_band}": f"stat.stdev;phot.flux;{_BAND_UCDS[_band]}",
-    }
-_UNITS = {"AB mag": "mag", "nmgy/pixel": "", "deg-2": "deg-2", "arcsec": "arcsec", "deg": "deg", "mag": "mag"}
-"""Our units -> VOUnits; nanomaggies per pixel have none, and stand in the description."""
 
 
 def catalogue_of(candidates: pa.Table) -> pa.Table:
@@ -67,36 +38,14 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 def write_fits(table: pa.Table, path: Path) -> None:
     """Write a catalogue as a FITS binary table with TUNITn, TUCDn and TCOMMn; a missing number is NaN."""
-    names = table.column_names
-    arrays = [_ascii(table.column(n)) for n in names]
-    header = []
-    for i, name in enumerate(names, 1):
-        column = next(c for c in CANDIDATES.columns if c.name == name)
+    arrays, units, header = [], [], []
+    for i, column in enumerate(described(table.column_names), 1):
+        arrays.append(_ascii(table.column(column.name)))
+        units.append(column.unit)
         header.append({"name": f"TCOMM{i}", "value": column.meaning.encode("ascii", "replace").decode()})
-        header.append({"name": f"TUCD{i}", "value": UCDS[name]})
-    units = [_UNITS.get(next(c.unit for c in CANDIDATES.columns if c.name == n), "") for n in names]
+        header.append({"name": f"TUCD{i}", "value": column.ucd})
     with fitsio.FITS(str(path), "rw", clobber=True) as fits:
-        fits.write(arrays, names=names, units=units, extname="CANDIDATES", header=header)
-
-
-def write_votable(table: pa.Table, path: Path) -> None:
-    """Write a catalogue as a VOTable (BINARY2) with units, descriptions and UCDs; a missing number is NaN."""
-    made = Table({n: _plain(table.column(n)) for n in table.column_names})
-    for column in CANDIDATES.columns:
-        if column.name in made.colnames:
-            made[column.name].unit = _UNITS.get(column.unit) or None
-            made[column.name].description = column.meaning
-    votable = VOTableFile.from_table(made)
-    for field in votable.get_first_table().fields:
-        field.ucd = UCDS[field.name]
-    writeto(votable, str(path), tabledata_format="binary2")
-
-
-def _plain(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column as numpy: text as str, empty where missing; missing numbers as NaN."""
-    if pa.types.is_string(column.type):
-        return np.array(column.fill_null("").to_pylist(), "U").reshape(len(column))
-    return column.to_numpy()
+        fits.write(arrays, names=table.column_names, units=units, extname="CANDIDATES", header=header)
 
 
 def _ascii(column: pa.ChunkedArray) -> np.ndarray:

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.config import ConfigError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment, from_dict
 from darkhaloscope.storage import read_bytes
 
@@ -25,7 +26,7 @@ FIELDS = ("preprocessing", "config", "checkpoint")
 ROWS_AT_A_TIME = 64  # stamps of a call: the graph's memory stays in the processor's cache
 
 
-class ModelError(ValueError):
+class ModelError(Explained, ValueError):
     """A model that cannot search; the message names the file, what was found and what to do."""
 
 

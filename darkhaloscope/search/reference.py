@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.calibration import Temperature, at_prevalence
+from darkhaloscope.errors import Explained
 from darkhaloscope.intervals import clopper_pearson
 from darkhaloscope.search.model import Model
 from darkhaloscope.storage import read_bytes, replace_file
@@ -22,7 +23,7 @@ EXACT = 20_000  # highest-scored negatives whose logits are kept one by one
 QUANTILES = 2_000  # of the others
 
 
-class ReferenceRefused(ValueError):
+class ReferenceRefused(Explained, ValueError):
     """A reference that does not fit the models or cannot be read; the message says what to do."""
 
 

@@ -27,6 +27,7 @@ import h5py
 import numpy as np
 
 from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.errors import Explained
 from darkhaloscope.records import BANDS, SPLITS
 
 SPLIT_STREAM = 0
@@ -35,7 +36,7 @@ OPTIONAL = ("snr", "mag_r", "g_r", "r_z", "redshift", "axis_ratio")
 YOUNG = tuple(f"young_{b}" for b in BANDS)
 
 
-class BankError(ValueError):
+class BankError(Explained, ValueError):
     """A source bank that cannot be used; the message names the file, what was found and what was expected."""
 
 

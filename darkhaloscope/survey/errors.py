@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from darkhaloscope.errors import Explained
+
 
 class FitsBroken(ValueError):
     """A file is not FITS, or ends before its headers say it does."""
 
 
-class TransferFailed(OSError):
+class TransferFailed(Explained, OSError):
     """A file could not be copied; the message says why, `cause` in a word or two (for counting)."""
 
     def __init__(self, message: str, cause: str = "not copied") -> None:
@@ -23,7 +25,7 @@ class Interrupted(TransferFailed):
         self.retry_after_s = retry_after_s
 
 
-class CatalogueError(ValueError):
+class CatalogueError(Explained, ValueError):
     """A catalogue that cannot be used; the message names the file and every missing column."""
 
 

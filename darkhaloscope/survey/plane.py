@@ -77,9 +77,9 @@ class Plane:
 
     def share_per_cut(self, size: int = STAMP_SIZE) -> float:
         """Return the share of the plane that must be decompressed for one cut, on average over positions."""
-        tile = [self.header.get(key) for key in ("ZTILE1", "ZTILE2")]
-        if None in tile:
+        if "ZTILE1" not in self.header:
             return 0.0
+        tile = [self.header[key] for key in ("ZTILE1", "ZTILE2")]
         sides = (min(t + size - 1, length) for t, length in zip(tile, (self.width, self.height), strict=True))
         return math.prod(sides) / (self.width * self.height)
 

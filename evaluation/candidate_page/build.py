@@ -7,9 +7,7 @@ import csv
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from importlib.resources import files
 from typing import Any
@@ -59,19 +57,16 @@ def write_page(items: list[Item], out: str, title: str, blind: bool) -> str:
 
 
 def sprites_of(items: list[Item]) -> Iterator[bytes]:
-    """Yield the JPEG of each `PER_SPRITE` items, drawn on every core, a few ahead of the reader."""
-    centres, cores = np.array(facts.centres(items)), os.cpu_count() or 1
+    """Yield the JPEG of each `PER_SPRITE` items.
 
-    def draw(start: int) -> bytes:
-        block = slice(start, start + PER_SPRITE)
-        stamps = np.stack([i.catalogue.stamp(i.row) for i in items[block]])
-        return pictures.jpeg(pictures.sprite(stamps, centres[block], items[0].catalogue.bands))
-
-    starts, ahead = range(0, len(items), PER_SPRITE), 4 * cores
-    # Threads of a linear-algebra library inside ours would wait for each other: it took twice the CPU time.
-    with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores) as pool:
-        for i in range(0, len(starts), ahead):
-            yield from pool.map(draw, starts[i : i + ahead])
+    On one core: threads would wait for the interpreter, and made it slower on two.
+    """
+    centres = np.array(facts.centres(items))
+    with threadpool_limits(1, "blas"):  # its threads cost more than such small products take
+        for start in range(0, len(items), PER_SPRITE):
+            block = slice(start, start + PER_SPRITE)
+            stamps = np.stack([i.catalogue.stamp(i.row) for i in items[block]])
+            yield pictures.jpeg(pictures.sprite(stamps, centres[block], items[0].catalogue.bands))
 
 
 def content_of(

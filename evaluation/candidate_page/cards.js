@@ -51,7 +51,8 @@ function gradeMark(grade) {
 
 function cardText(i) {
   if (DATA.blind) return [make('b', {}, label(i))];
-  const first = make('span', { className: 'line' }, make('b', {}, `${valueOf('rank', i)}`), ' ', label(i));
+  const short = label(i).replace(/^DHS /, ''); // room for the whole position
+  const first = make('span', { className: 'line' }, make('b', {}, `${valueOf('rank', i)}`), ' ', short);
   const score = ['logit', 'probability'].filter((n) => valueOf(n, i) !== null);
   const second = make('span', { className: 'line soft' }, score.map((n) => `${n === 'logit' ? 'logit' : 'p'} ${shown(FACTS.get(n), valueOf(n, i))}`).join(' · '));
   return [first, second];

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkhaloscope.dataset import DatasetError, committed_files, content_hash, open_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.records import BANDS, STAMP_SIZE
 from darkhaloscope.results import CANDIDATES
 from darkhaloscope.schema import check_schema
@@ -17,15 +18,15 @@ COLUMNS = (
     "name", "object_name", "ra", "dec", "brickname", "type", "ebv", "mag_g", "mag_r", "mag_z",
     "psfsize_g", "psfsize_r", "psfsize_z", "psfdepth_g", "psfdepth_r", "psfdepth_z", "stamp", "host_x", "host_y",
     "bad_fraction", "maskbits_any", "bands", "merged", "outside", "rank", "logit", "logit_spread", "probability",
-    "prevalence", "fpr", "false_per_sqdeg", "false_per_sqdeg_high", "known_name", "known_type", "known_grading",
-    "known_reference", "known_arcsec", "release", "viewer_url",
+    "prevalence", "fpr", "fpr_high", "false_per_sqdeg", "false_per_sqdeg_high", "known_name", "known_type",
+    "known_grading", "known_reference", "known_arcsec", "release", "viewer_url",
 )  # fmt: skip
 """Columns of CANDIDATES that the page uses."""
 
 CENTRES = ("host_x", "host_y")
 
 
-class CatalogueError(ValueError):
+class CatalogueError(Explained, ValueError):
     """A catalogue that cannot be shown; the message names it and says what to do."""
 
 

@@ -33,6 +33,7 @@ FACTS = (
     Fact("probability", "probability", 3, True),
     Fact("prevalence", "… at a prevalence of", 2, True),
     Fact("fpr", "negatives scored higher", 2, True),
+    Fact("fpr_high", "… at most (95 %)", 2, True),
     Fact("false_per_sqdeg", "false positives above it", 2, True),
     Fact("false_per_sqdeg_high", "… at most (95 %)", 2, True),
     Fact("known_name", "known as"),

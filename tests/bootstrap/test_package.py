@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from small_sky import write_small_sky
+from tiny_model import write_model
 
 from bootstrap.archive import PackageError, check_archive, check_environment
 from bootstrap.package import MANIFEST, package
@@ -164,11 +165,11 @@ def test_stages_run_on_a_cluster_where_only_the_archive_can_be_imported(packed, 
     assert sha256_of(archive) == manifest["archive_sha256"]
     assert sha256_of(packed / manifest["wheel"]) == manifest["wheel_sha256"]
     sky, elsewhere = tmp_path / "sky", tmp_path / "elsewhere"
-    write_small_sky(sky)
+    bricks = write_small_sky(sky)["good"][:2]
     (elsewhere / "environment").mkdir(parents=True)
     with tarfile.open(archive) as tar:  # as YARN does for the driver
         tar.extractall(elsewhere / "environment", filter="fully_trusted")
-    for name in ("phase3_pipeline.py", "phase4_pipeline.py"):
+    for name in ("phase3_pipeline.py", "phase4_pipeline.py", "search_pipeline.py"):
         shutil.copy(REPOSITORY / "spark_jobs" / name, elsewhere)  # the script travels alone
 
     (elsewhere / "probe.py").write_text(PROBE)
@@ -200,3 +201,17 @@ def test_stages_run_on_a_cluster_where_only_the_archive_can_be_imported(packed, 
     (output,) = (tmp_path / "out" / "phase4c" / "smoke").iterdir()
     assert sum(read_table(str(output)).column("cutout_ok").to_pylist()) > 20
     assert read_record(str(output))["package"]["wheel_sha256"] == manifest["wheel_sha256"]
+
+    found = tmp_path / "found"
+    flags = [
+        "--model",
+        write_model(tmp_path / "finder.onnx"),
+        "--survey-source",
+        str(sky),
+        "--out",
+        str(found),
+    ]
+    done = spark_submit(elsewhere, archive, "search_pipeline.py", *flags, "--bricks", *bricks)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    logits = read_table(str(found / "candidates")).column("logit")
+    assert len(logits) - logits.null_count > 10

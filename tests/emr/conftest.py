@@ -8,7 +8,12 @@ import pytest
 from emr import submit
 from emr.upload import PREPARE_NODE, REPOSITORY
 
-SCRIPTS = ("spark_jobs/phase3_pipeline.py", "spark_jobs/phase4_pipeline.py", PREPARE_NODE)
+SCRIPTS = (
+    "spark_jobs/phase3_pipeline.py",
+    "spark_jobs/phase4_pipeline.py",
+    "spark_jobs/search_pipeline.py",
+    PREPARE_NODE,
+)
 ACCOUNT = "123456789012"
 GEN3 = str(REPOSITORY / "experiments" / "gen3.toml")
 

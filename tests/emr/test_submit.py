@@ -139,6 +139,55 @@ def test_what_is_uploaded_is_named_by_its_checksum_and_sent_once(
     assert sum(name == "PutObject" for name, _ in sent) == first == 4
 
 
+@pytest.fixture
+def search(package, site, s3_bucket, tmp_path):
+    """The command of a search with a model and a table of this machine."""
+    for name in ("finder.onnx", "reference.json", "galaxies.csv"):
+        (tmp_path / name).write_text(name)
+    return [
+        "--stage", "search", "--output-s3", f"{s3_bucket}/found", "--site", str(site), "--package", str(package),
+        "--model", str(tmp_path / "finder.onnx"), f"--reference={tmp_path / 'reference.json'}",
+        "--positions", str(tmp_path / "galaxies.csv"), "--known", "s3://public/lenscat.csv",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("where", [[], ["--serverless"]])
+def test_a_search_travels_with_its_model_reference_and_table(search, local_aws, sent, where):
+    assert submit.main([*search, "--detach", *where]) == 0
+    if where:
+        arguments = one(sent, "StartJobRun")["jobDriver"]["sparkSubmit"]["entryPointArguments"]
+    else:
+        (step,) = one(sent, "AddJobFlowSteps")["Steps"]
+        whole = step["HadoopJarStep"]["Args"]
+        script = next(i for i, a in enumerate(whole) if a.endswith("/search_pipeline.py"))
+        arguments = whole[script + 1 :]
+
+    def there(name):
+        return f"s3://test-bucket/emr/{hashlib.sha256(name.encode()).hexdigest()[:16]}/{name}"
+
+    cores = arguments[3]
+    assert int(cores) > 2 and arguments == [
+        "--out", "s3://test-bucket/found", "--partitions", cores, "--model", there("finder.onnx"),
+        f"--reference={there('reference.json')}", "--positions", there("galaxies.csv"),
+        "--known", "s3://public/lenscat.csv",
+    ]  # fmt: skip
+    for name in ("finder.onnx", "reference.json", "galaxies.csv"):
+        key = there(name).removeprefix("s3://test-bucket/")
+        assert boto3.client("s3").get_object(Bucket="test-bucket", Key=key)["Body"].read() == name.encode()
+
+
+def test_a_list_of_bricks_travels_and_a_bricks_name_stays(search, tmp_path, capsys):
+    (tmp_path / "bricks.txt").write_text("0591m305")
+    at = search.index("--positions")
+    for given in (str(tmp_path / "bricks.txt"), "0591m305"):
+        assert submit.main([*search[:at], "--bricks", given, "--dry-run"]) == 0
+        arguments = json.loads(capsys.readouterr().out)["AddJobFlowSteps"]["Steps"][0]["HadoopJarStep"][
+            "Args"
+        ]
+        assert arguments[-1].endswith("/bricks.txt" if given.endswith(".txt") else "0591m305")
+        assert (arguments[-1] == given) == (given == "0591m305")
+
+
 def test_the_submission_is_recorded_beside_the_output(command, local_aws, s3_bucket):
     assert submit.main([*command, "--detach", "--experiment-id", "recorded"]) == 0
     folder = "runs/phase4c/v4_sota_moffat/recorded/_submissions/"
@@ -241,6 +290,21 @@ def test_a_subnet_of_another_region_stops_before_anything_is_made(command, local
 def test_a_command_that_cannot_work_is_refused_before_any_call(command, sent, capsys, flags, words):
     assert submit.main([*command, *flags]) == 1
     assert re.search(words, capsys.readouterr().err)
+    assert not sent
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--experiment", str(REPOSITORY / "experiments" / "gen3.toml")], "its experiment is in the model"),
+        (["--model", "gone.onnx"], "--model gone.onnx: no such file"),
+        (["--stage", "4c"], "give its experiment file"),
+        (["--output-s3", "here"], "a cluster writes to s3://"),
+    ],
+)
+def test_a_search_that_cannot_work_is_refused_before_any_call(search, sent, capsys, flags, words):
+    assert submit.main([*search, *flags]) == 1
+    assert words in capsys.readouterr().err
     assert not sent
 
 

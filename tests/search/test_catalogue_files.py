@@ -4,6 +4,7 @@ import csv
 
 import fitsio
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from astropy.io import fits
@@ -11,8 +12,11 @@ from astropy.io.votable import parse, ucd
 from astropy.table import Table
 from fabricated import candidates
 
-from darkhaloscope.search.catalogue_files import UCDS, WRITERS, catalogue_of, formats, partitions
+from darkhaloscope.search import catalogue_files, votable
+from darkhaloscope.search.catalogue_files import WRITERS, catalogue_of, formats, partitions, write_hats
+from darkhaloscope.search.columns import UCDS
 from darkhaloscope.search.ranking import rank
+from darkhaloscope.search.votable import write_votable
 
 HOSTILE = ['<script>alert("x")</script>', '=cmd|"/c calc"!A1', "a,b;\n'c'\"d\"", "Ωλ ☃", ""]
 
@@ -77,6 +81,21 @@ def test_units_ucds_and_descriptions_are_in_the_fits_header_and_the_votable(writ
     assert fields["dec"].ucd == "pos.eq.dec;meta.main" and "more lens-like" in fields["logit"].description
 
 
+@pytest.mark.parametrize("rows_at_a_time", [1, 2, 100])
+def test_a_votable_holds_every_cell_and_tells_what_is_missing(written, tmp_path, monkeypatch, rows_at_a_time):
+    _, catalogue = written
+    monkeypatch.setattr(votable, "ROWS_AT_A_TIME", rows_at_a_time)
+    write_votable(catalogue, tmp_path / "a.vot")
+    found = parse(tmp_path / "a.vot", verify="exception").get_first_table().array
+    assert found.dtype.names == tuple(catalogue.column_names)
+    for name, column in zip(catalogue.column_names, catalogue.columns, strict=True):
+        if pa.types.is_string(column.type):
+            assert _texts(found[name]) == column.fill_null("").to_pylist(), name
+        else:
+            np.testing.assert_array_equal(np.ma.getmaskarray(found[name]), column.is_null(), name)
+            np.testing.assert_array_equal(found[name].compressed(), column.drop_null(), name)
+
+
 def test_every_column_has_a_valid_ucd(written):
     _, catalogue = written
     assert set(catalogue.column_names) <= set(UCDS)
@@ -103,13 +122,23 @@ def test_an_unknown_format_is_refused_with_those_there_are():
 
 
 @pytest.mark.slow
-def test_hats_and_lsdb_open_the_catalogue(written):
-    hats = pytest.importorskip("hats", reason="hats is not installed")
-    folder, catalogue = written
-    found = hats.read_hats(folder / "hats")
+@pytest.mark.parametrize("rows_a_partition", [1_000_000, 1])
+def test_hats_and_lsdb_open_the_catalogue(written, tmp_path, monkeypatch, rows_a_partition):
+    missing = "opening the catalogue as its users do needs: pip install 'darkhaloscope[hats]'"
+    hats = pytest.importorskip("hats", reason=missing)
+    validation = pytest.importorskip("hats.io.validation", reason=missing)
+    lsdb = pytest.importorskip("lsdb", reason=missing)
+    _, catalogue = written
+    monkeypatch.setattr(catalogue_files, "PARTITION_ROWS", rows_a_partition)
+    write_hats(catalogue, tmp_path / "hats")
+    assert validation.is_valid_catalog(tmp_path / "hats", strict=True)
+    found = hats.read_hats(tmp_path / "hats")
     assert found.catalog_info.total_rows == 5 and found.schema.names == catalogue.column_names
-    lsdb = pytest.importorskip("lsdb", reason="lsdb is not installed")
-    opened = lsdb.open_catalog(folder / "hats")
-    ra, dec = (catalogue.column(n)[0].as_py() for n in ("ra", "dec"))
-    near = opened.cone_search(ra, dec, 1.0).compute()
-    assert near["name"].tolist() == [catalogue.column("name")[0].as_py()]
+    opened = lsdb.open_catalog(tmp_path / "hats")
+    assert opened.npartitions == (5 if rows_a_partition == 1 else 4)  # four cells of order 0
+    whole = opened.compute().sort_values("rank")
+    assert whole["name"].tolist() == catalogue.sort_by("rank").column("name").to_pylist()
+    for ra, dec, name in zip(*(catalogue.column(n).to_pylist() for n in ("ra", "dec", "name")), strict=True):
+        assert opened.cone_search(ra, dec, 1.0).compute()["name"].tolist() == [name]
+    matched = opened.crossmatch(opened, radius_arcsec=1.0).compute()
+    assert len(matched) == 5 and (matched["_dist_arcsec"] < 1e-3).all()

@@ -103,6 +103,9 @@ def test_a_finished_search_is_not_repeated_and_another_one_does_not_overwrite_it
     assert committed_chunks(out + "/candidates") == before
     with pytest.raises(OutputRefused, match="--overwrite"):
         run(spark, model, sky, out, *area, "--prevalence", "0.1")
+    names = area[1 : area.index("--candidates")]
+    with pytest.raises(OutputRefused, match="--overwrite"):  # another list, though its beginning is the same
+        run(spark, model, sky, out, "--bricks", *names[:-1], *area[area.index("--candidates") :])
 
 
 def positions(path, sky, **columns):
@@ -152,6 +155,16 @@ def test_positions_of_another_release_are_asked_about(spark, sky, model, tmp_pat
         run(spark, model, sky, tmp_path / "out", "--positions", table)
 
 
+def test_a_model_of_another_preprocessing_and_a_corrupt_one_end_a_search_with_one_line(sky, tmp_path, capsys):
+    whole = write_model(tmp_path / "small.onnx", experiment_like(), size=48)
+    (tmp_path / "cut.onnx").write_bytes(Path(whole).read_bytes()[:300])
+    for name, why in (("small", "another preprocessing"), ("cut", "cut off"), ("none", "no such model")):
+        flags = ["--model", str(tmp_path / f"{name}.onnx"), "--survey-source", str(sky[0])]
+        assert main([*flags, "--out", str(tmp_path / "out"), "--cone", "10", "5", "1"]) == 1
+        error = capsys.readouterr().err.strip()
+        assert f"{name}.onnx" in error and why in error and len(error.splitlines()) == 1
+
+
 def test_a_model_of_another_release_is_refused_unless_forced(sky, tmp_path):
     experiment = experiment_like(bricks_table="survey-bricks-dr9-north.fits.gz")
     other = write_model(tmp_path / "north.onnx", experiment)
@@ -165,6 +178,7 @@ def test_a_model_of_another_release_is_refused_unless_forced(sky, tmp_path):
 @pytest.mark.parametrize("area, why", [
     (("--cone", "200", "80", "1"), "outside the footprint"),
     (("--box", "10", "20", "5", "5"), "empty"),
+    (("--bricks", "nonsense"), "neither a brick's name"),
     (("--positions", "HOURS"), "degrees or hours"),
     (("--positions", "SEXAGESIMAL"), "sexagesimal"),
 ])  # fmt: skip
