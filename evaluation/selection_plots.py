@@ -48,6 +48,8 @@ def map_of(columns: Mapping[str, np.ndarray], name: str, threshold: float, edges
     np.add.at(n, (x[inside], y[inside]), 1)
     np.add.at(found, (x[inside], y[inside]), columns["logit"][inside] >= threshold)
 
+    size = 5 if max(shape) > 6 else 8
+
     def paint(panels: np.ndarray) -> None:
         share = np.where(n > 0, found / np.maximum(n, 1), np.nan).T
         panels[0].set_facecolor("#f2f3f4")
@@ -55,10 +57,11 @@ def map_of(columns: Mapping[str, np.ndarray], name: str, threshold: float, edges
         panels[0].pcolormesh(share, vmin=0, vmax=1, cmap="Blues", edgecolors="white", linewidth=0.5)
         for i, j in np.ndindex(shape):
             text = f"{share[j, i]:.2f}\n{n[i, j]}" if n[i, j] else "–"
-            colour = "white" if n[i, j] and share[j, i] > 0.45 else INK if n[i, j] else GREY
-            panels[0].text(i + 0.5, j + 0.5, text, ha="center", va="center", fontsize=5, color=colour)
+            colour = "white" if n[i, j] and share[j, i] > 0.55 else INK if n[i, j] else GREY
+            panels[0].text(i + 0.5, j + 0.5, text, ha="center", va="center", fontsize=size, color=colour)
+        # The outermost cells take what is beyond: only edges between cells have a name.
         for setter, axis in ((panels[0].set_xticks, x_axis), (panels[0].set_yticks, y_axis)):
-            setter(range(len(edges[axis])), [f"{e:g}" for e in edges[axis]])
+            setter(range(1, len(edges[axis]) - 1), [f"{e:g}" for e in edges[axis][1:-1]])
         panels[0].set(xlabel=LABELS[x_axis], ylabel=LABELS[y_axis], title=f"found at {name}")
 
     return _png(paint, 1, 1, 4.4)

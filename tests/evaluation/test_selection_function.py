@@ -97,7 +97,7 @@ def test_users_get_the_cells_share_and_nan_where_nothing_was_injected(made):
         0
     ]  # one cell, and nothing above 2.5 was injected
     assert np.isfinite(beyond[0]) and np.isnan(beyond[1]), "nothing is extrapolated"
-    with pytest.raises(ValueError, match=r"0 cells at 'fpr1e-4'; there are \['fpr1e-2', 'fpr1e-3'\]"):
+    with pytest.raises(ValueError, match=r"no cells at 'fpr1e-4'; there are \['fpr1e-2', 'fpr1e-3'\]"):
         read_selection_function(str(root / "out" / "selection_function.parquet"), "fpr1e-4")
 
 
