@@ -154,19 +154,14 @@ def selection_function(scores_url: str, metrics_url: str, out: str, cells: str) 
         "injections": len(cell), "hosts": len(np.unique(columns["host_id"])), "cells": len(n),
         "empty_cells": int((n == 0).sum()), "cells_with_enough": int((n >= ENOUGH).sum()), "enough": ENOUGH,
     }  # fmt: skip
-    pictures = []
-    for name in thresholds:
-        for kind, png in (
-            ("curves", curves(axes, name, ENOUGH)),
-            ("map", map_of(columns, name, thresholds[name], CELLS[cells])),
-        ):
-            file = f"{NAME}-{name}-{kind}.png"
-            replace_file(join(out, file), png)
-            pictures.append(Picture(_TITLES[kind].format(name), file, _CAPTIONS[kind]))
+    maps = {name: map_of(columns, name, t, CELLS[cells]) for name, t in thresholds.items()}
+    lines = {name: curves(axes, name, ENOUGH) for name in thresholds}
+    pictures = [*_pictures(out, "map", maps), *_pictures(out, "curves", lines)]
     unresolved = [u for u in metrics.get("unresolved", []) if u.startswith("tpr@")]
     section = Section(
         "Selection function", _lead(counts, warnings, unresolved),
-        {"scores": scores.hash, "thresholds": metrics["scores_hash"]}, "", _tables(axes, thresholds), pictures,
+        {"scores": scores.hash, "thresholds": metrics["scores_hash"]}, "",
+        [_drawn_from(prior), *_tables(axes, thresholds)], pictures,
         {"counts": counts, "axes": axes, "warnings": warnings, "unresolved": unresolved, **facts},
     )  # fmt: skip
     write(out, NAME, section)
@@ -193,6 +188,26 @@ def _lead(counts: Mapping[str, int], warnings: list[str], unresolved: list[str])
     if unresolved:
         text += f" Unresolved, since too few negatives set the threshold: {', '.join(unresolved)}."
     return " ".join([text, *warnings])
+
+
+def _pictures(out: str, kind: str, drawn: Mapping[str, bytes]) -> list[Picture]:
+    """Write the PNG of each threshold beside the section, and return them for it."""
+    files = {name: f"{NAME}-{name}-{kind}.png" for name in drawn}
+    for name, png in drawn.items():
+        replace_file(join(out, files[name]), png)
+    return [Picture(_TITLES[kind].format(name), file, _CAPTIONS[kind]) for name, file in files.items()]
+
+
+def _drawn_from(prior: Mapping[str, Any]) -> Table:
+    """Return what the injections were drawn from; of a grid, every value of an axis is equally likely."""
+    known = {k: v for k, v in prior.items() if not isinstance(v, Mapping)}
+    parts = [known, *(v for v in prior.values() if isinstance(v, Mapping))]
+    rows = [
+        (k, ", ".join(map(str, v)) if isinstance(v, list | tuple) else v)
+        for part in parts
+        for k, v in part.items()
+    ]
+    return Table(("quantity", "value"), rows, "What the injections were drawn from")
 
 
 def _tables(axes: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Table]:

@@ -136,7 +136,9 @@ def test_the_section_states_prior_threshold_and_counts_and_warns_of_a_partial_so
     assert figures["thresholds"] == {"fpr1e-2": 1.5, "fpr1e-3": 2.5}
     assert figures["counts"]["injections"] == N // 2 - 5
     assert "not over the whole source plane" in section["lead"]
-    assert len(section["tables"]) == 2 * len(AXES) and len(section["pictures"]) == 4
+    drawn_from = dict(section["tables"][0]["rows"])
+    assert drawn_from["max_offset_over_theta_e"] == injection.max_offset_over_theta_e
+    assert len(section["tables"]) == 1 + 2 * len(AXES) and len(section["pictures"]) == 4
     assert all((made[0] / "out" / p["file"]).stat().st_size > 10_000 for p in section["pictures"])
 
 
