@@ -129,16 +129,21 @@ def section_of(names: tuple[str, str], a: Scores, b: Scores) -> Section:
         f"{names[0]} against {names[1]}", lead,
         {f"scores of {n}": s.hash for n, s in zip(names, (a, b), strict=True)},
         tables=[Table(columns, [_row(c) for c in made], "McNemar's exact test", note)],
-        figures={fpr_name(c.fpr): asdict(c) for c in made} | {"rows_left_out": alone},
+        figures={fpr_name(c.fpr): asdict(c) | _bounds(c) for c in made} | {"rows_left_out": alone},
     )  # fmt: skip
 
 
+def _bounds(c: Comparison) -> dict[str, list[float]]:
+    """Return Wilson's 95 % bounds of each model's TPR, the threshold given."""
+    return {
+        f"{name}_95": [float(bound) for bound in wilson(tpr * c.n_positives, c.n_positives)]
+        for name, tpr in (("tpr_a", c.tpr_a), ("tpr_b", c.tpr_b))
+    }
+
+
 def _row(c: Comparison) -> list[Any]:
-    rates: list[Any] = []
-    for tpr in (c.tpr_a, c.tpr_b):
-        low, high = wilson(tpr * c.n_positives, c.n_positives)
-        rates += [tpr, f"{low:.4f} to {high:.4f}"]
-    return [fpr_name(c.fpr), *rates, c.tpr_a - c.tpr_b, f"{c.low:+.4f} to {c.high:+.4f}", c.only_a, c.only_b, c.p_value,
+    spans = ["{:.4f} to {:.4f}".format(*bounds) for bounds in _bounds(c).values()]
+    return [fpr_name(c.fpr), c.tpr_a, spans[0], c.tpr_b, spans[1], c.tpr_a - c.tpr_b, f"{c.low:+.4f} to {c.high:+.4f}", c.only_a, c.only_b, c.p_value,
             "" if c.resolved else "unresolved"]  # fmt: skip
 
 

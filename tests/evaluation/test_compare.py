@@ -78,6 +78,9 @@ def test_the_command_leaves_a_section_for_the_report(two, tmp_path, capsys):
     section = read_all(str(tmp_path))["compare"]
     figures = section["figures"]["tpr@fpr1e-2"]
     assert figures["only_a"] > 5 * figures["only_b"] and figures["p_value"] < 1e-6 and figures["low"] > 0
+    for name in ("tpr_a", "tpr_b"):
+        low, high = figures[f"{name}_95"]
+        assert low < figures[name] < high and f"{low:.4f} to {high:.4f}" in section["tables"][0]["rows"][0]
     assert section["made_from"] == {
         "scores of good": read_scores(two[0]).hash,
         "scores of poor": read_scores(two[1]).hash,
