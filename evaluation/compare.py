@@ -143,8 +143,10 @@ def _bounds(c: Comparison) -> dict[str, list[float]]:
 
 def _row(c: Comparison) -> list[Any]:
     spans = ["{:.4f} to {:.4f}".format(*bounds) for bounds in _bounds(c).values()]
-    return [fpr_name(c.fpr), c.tpr_a, spans[0], c.tpr_b, spans[1], c.tpr_a - c.tpr_b, f"{c.low:+.4f} to {c.high:+.4f}", c.only_a, c.only_b, c.p_value,
-            "" if c.resolved else "unresolved"]  # fmt: skip
+    return [
+        fpr_name(c.fpr), c.tpr_a, spans[0], c.tpr_b, spans[1], c.tpr_a - c.tpr_b, f"{c.low:+.4f} to {c.high:+.4f}",
+        c.only_a, c.only_b, c.p_value, "" if c.resolved else "unresolved",
+    ]  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
