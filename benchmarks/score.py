@@ -7,7 +7,8 @@ shards and a list of positions, with and without the eight orientations: scoring
 to committed files: reading or cutting, checks, network, writing every allowed column) against the network alone (the
 same rows' batches lie ready in memory). Target: 0.9 of the network's own speed. The ratio of processor times says what
 scoring costs whatever else the machine does, but only with ``--threads 1``: two OpenMP threads that wait for each other
-burn processor time, more the busier the machine is. Weights are random: speed does not depend on them.
+burn processor time, more the busier the machine is. What a stamp costs beside the network is measured on its own, by
+scoring with a network that answers 0. Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from astropy.table import Table
 
@@ -38,7 +40,7 @@ from darkhaloscope.records import STAMP_SIZE  # noqa: E402
 from darkhaloscope.sections import Training  # noqa: E402
 from darkhaloscope.survey.bricks import brick_centre, parse_names, read_brick_table  # noqa: E402
 from darkhaloscope.survey.positions import read_positions  # noqa: E402
-from evaluation.committee import Committee, averaged_logits, load_committee  # noqa: E402
+from evaluation.committee import Committee, Member, averaged_logits, load_committee  # noqa: E402
 from evaluation.score import score  # noqa: E402
 from evaluation.sources import Source, stamp_files, stamps_at_positions  # noqa: E402
 from training import checkpoint  # noqa: E402
@@ -48,6 +50,7 @@ from training.predict import predict  # noqa: E402
 from training.preprocess import Preprocessing  # noqa: E402
 
 BATCH, TARGET, FILES = 64, 0.9, 2
+MANY, SOME = 8_192, 512  # rows of shards and of positions, for what a stamp costs beside the network
 BRICK_SIDE, WITHIN_DEG = 1_800, 0.05  # pixels of a brick, and how far from its centre positions are
 
 
@@ -122,6 +125,30 @@ def measure(committee: Committee, source: Source, rounds: int, outputs: Iterator
     return {"rows": rows, **speeds, **ratios}
 
 
+class Mute(Committee):
+    """Networks that answer 0 at once."""
+
+    def _logits(self, member: Member, table: pa.Table, where: str) -> np.ndarray:
+        return np.zeros(len(make_batch(table, member.preprocessing, where).label), np.float32)
+
+
+def beside_the_network(committee: Committee, folder: Path, outputs: Iterator[str]) -> dict[str, float]:
+    """Return a stamp's core milliseconds but for the network: in files of 4,096, and of 512 positions in one brick."""
+    mute = Mute(committee.members, False, None)
+    found = {}
+    for kind, rows, source in (
+        ("shards", MANY, shards_of(folder / "many", MANY)),
+        ("positions", SOME, positions_of(folder / "survey", SOME, committee.members[0].experiment)),
+    ):
+        for _ in range(2):  # the second time counts
+
+            def work(source: Source = source) -> None:
+                score(mute, source, "test", next(outputs), 512, progress=False)
+
+            found[kind] = 1e3 * timed(work)["core"] / rows
+    return found
+
+
 def rows_for(committee: Committee, seconds: float, folder: Path) -> int:
     """Return how many rows, a multiple of what a batch of each file holds, the network needs about `seconds` for."""
     source = shards_of(folder, 2 * BATCH)
@@ -134,7 +161,7 @@ def rows_for(committee: Committee, seconds: float, folder: Path) -> int:
 
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    p.add_argument("--arch", nargs="+", default=["small_resnet"])
+    p.add_argument("--arch", nargs="*", default=["small_resnet"])
     p.add_argument("--seconds", type=float, default=4.0, help="that the network alone takes, about")
     p.add_argument("--rounds", type=int, default=2)
     p.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -147,6 +174,9 @@ def main() -> None:
         folder = Path(name)
         outputs = (str(folder / f"out{i}") for i in itertools.count())
         write_survey(folder / "survey")
+        one = load_committee([make_checkpoint(folder / "one.pt", "small_resnet")])
+        figures["core_ms_beside_the_network"] = beside_the_network(one, folder, outputs)
+        print(figures["core_ms_beside_the_network"], "ms of a core for a stamp, beside the network")
         for arch, d4 in itertools.product(a.arch, (False, True)):
             committee = load_committee([make_checkpoint(folder / f"{arch}.pt", arch)], (), d4, a.device)
             rows = rows_for(committee, a.seconds, folder / f"warm-{arch}-{d4}")
