@@ -11,9 +11,10 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 from darkhaloscope.intervals import wilson
 from darkhaloscope.results import SCORES
 from evaluation.evaluate import evaluate, main
+from evaluation.quoted import quoted_figures
 from evaluation.scores import ScoresError, read_scores
 from evaluation.strata import AXES, COLUMNS, footprint, mask_class, stratify
-from training.roc import roc_curve
+from training.roc import Roc, roc_curve
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +139,8 @@ def test_strata_add_up_and_are_judged_at_the_global_threshold():
     assert sharp["high"] == 1.1 and sharp["low"] is None
     assert sharp["tpr"] == np.mean(columns["logit"][inside & label] >= 1.0)
     assert sharp["fpr"] == np.mean(columns["logit"][inside & ~label] >= 1.0)
+    found = columns["logit"][inside & label] >= 1.0
+    assert (sharp["tpr_low"], sharp["tpr_high"]) == tuple(map(float, wilson(found.sum(), found.size)))
     assert sharp["auroc"] == pytest.approx(roc_auc_score(label[inside], columns["logit"][inside]))
 
 
@@ -159,6 +162,12 @@ def test_masks_and_footprint_are_classes_of_which_each_row_is_in_one():
     assert footprint(ra, dec).tolist() == expected
     borders = footprint(np.array([180.0, 180, 10, 10]), np.array([-10.0, -10.01, 5, 4.99])).tolist()
     assert borders == expected
+
+
+@pytest.mark.parametrize("n", [40_000, 2_999_999, 3_000_000])
+def test_the_partial_area_needs_the_negatives_of_its_lowest_rate(n):
+    roc = Roc(np.array([np.inf, 1.0]), np.array([0, n]), np.array([0, 10]))
+    assert quoted_figures(roc, {})["pauc@logfpr"]["resolved"] == (n >= 3_000_000)
 
 
 def test_purities_are_those_of_the_points_they_are_at(metrics):
