@@ -257,7 +257,7 @@ def bad_column(root):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (bad_nan, "1 of 20 logits are NaN or infinite"),
+        (bad_nan, "1 of 20 logits are NaN or infinite (task_id "),
         (bad_one_class, "one class only: 0 positives and 20 negatives"),
         (bad_mixed_models, "2 different scorings"),
         (bad_repeated, "20 of 40 rows repeat a task_id"),
