@@ -22,8 +22,8 @@ setup: .venv/env.sh ## create .venv with everything, pinned (Python 3.11+; Java 
 smoke-local: setup ## the whole way on a simulated sky: targets to report, under 5 minutes on two cores
 	$(ENV) python -m local_spark.smoke --out "$(OUT)"
 
-selection-function: setup ## which lenses the smoke run's finder finds, over the whole source plane: OUT, N (4000) injections
-	$(ENV) python -m local_spark.selection --out "$(OUT)" --n $(N)
+selection-function: setup ## which lenses the smoke run's finder finds: OUT, N (4000) injections [ARGS=--plan: what that gives and takes]
+	$(ENV) python -m local_spark.selection --out "$(OUT)" --n $(N) $(ARGS)
 
 smoke-real: setup ## the same injection on real survey pixels (needs the shared data folder)
 	$(ENV) python -m local_spark.smoke_real --out smoke-real-out

@@ -31,11 +31,12 @@ class Link(str):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header; a cell is a number, a text or None."""
+    """Rows under the names of their columns, and a note below them; a cell is a number, a text or None (not known)."""
 
-    header: Sequence[str]
+    columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
-    caption: str = ""
+    title: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,7 @@ def as_json(page: Page) -> dict[str, Any]:
     sections = {
         s.title: {
             "warnings": list(s.warnings),
-            "tables": {
-                t.caption: [dict(zip(t.header, row, strict=True)) for row in t.rows] for t in s.tables
-            },
+            "tables": {t.title: [dict(zip(t.columns, row, strict=True)) for row in t.rows] for t in s.tables},
         }
         for s in page.sections
     }

@@ -114,36 +114,39 @@ def tables(
         rows = [r for r in figures["recall"] if r["fpr"] == fpr]
         made.append(
             Table(
-                f"Recall at {fpr}", ("set", "stratum", "N", "found", "recall", "low", "high"),
+                ("set", "stratum", "N", "found", "recall", "low", "high"),
                 [[r[k] for k in ("set", "stratum", "n", "found", "rate", "low95", "high95")] for r in rows],
-                "95 % Wilson intervals; lenses with coadd pixels only; sets are never added up",
+                f"Recall at {fpr}", "95 % Wilson intervals; lenses with coadd pixels only; sets are never added up",
             )
         )  # fmt: skip
         rows = [r for r in figures["contamination"] if r["fpr"] == fpr]
         if rows:
             made.append(
                 Table(
-                    f"Contaminants that pass at {fpr}", ("type", "N", "passed", "share", "low", "high"),
+                    ("type", "N", "passed", "share", "low", "high"),
                     [[r[k] for k in ("type", "n", "found", "rate", "low95", "high95")] for r in rows],
+                    f"Contaminants that pass at {fpr}",
                 )
             )  # fmt: skip
     gates = sorted({g for r in figures["counts"] for g in r["refused"]})
     made.append(
         Table(
-            "Anchors and what refused them", ("set", "anchors", "scored", "from a cutout service", *gates),
+            ("set", "anchors", "scored", "from a cutout service", *gates),
             [
                 [r["set"], r["anchors"], sum(r["scored"].values()), r["scored"].get("cutout_service", 0)]
                 + [r["refused"].get(g, 0) for g in gates]
                 for r in figures["counts"]
             ],
+            "Anchors and what refused them",
         )
     )  # fmt: skip
     refused = np.flatnonzero(c["gate"] != "")
     names = ("object_name", "anchor_set", "gate", "refused")
     made.append(
         Table(
-            "Refused anchors", ("name", "set", "gate", "reason"),
+            ("name", "set", "gate", "reason"),
             [[str(c[n][i]) for n in names] for i in refused[:most_refusals].tolist()],
+            "Refused anchors",
             f"{len(refused)} in all; all of them are in anchors.parquet" if len(refused) > most_refusals else "",
         )
     )  # fmt: skip

@@ -80,15 +80,15 @@ def resample_cells(
     threshold = np.concatenate([[np.inf], logit[np.append(starts[1:], logit.size) - 1]])
     cells, index = np.unique(np.asarray(cell)[order], return_inverse=True)
     positive = label.astype(np.int32)
-    values = []
-    for draw in _cell_counts(len(cells), n_resamples, seed):
-        weight = draw.astype(np.int32)[index]
-        false = _cumulated((1 - positive) * weight, starts)
-        true = _cumulated(positive * weight, starts)
-        if true[-1] and false[-1]:
-            values.append(statistic(Roc(threshold, false, true)))
-    shape = (len(values), -1) if values else (0, 0)
-    return CellBootstrap(np.reshape(values, shape), n_resamples, len(cells))
+
+    def curve(weight: np.ndarray) -> Roc:
+        false, true = (_cumulated(of_class * weight, starts) for of_class in (1 - positive, positive))
+        return Roc(threshold, false, true)
+
+    width = len(statistic(curve(np.ones_like(positive))))
+    resampled = (curve(draw.astype(np.int32)[index]) for draw in _cell_counts(len(cells), n_resamples, seed))
+    values = [statistic(roc) for roc in resampled if roc.n_positives and roc.n_negatives]
+    return CellBootstrap(np.reshape(values, (len(values), width)), n_resamples, len(cells))
 
 
 def _segments(logit: np.ndarray, label: np.ndarray) -> np.ndarray:

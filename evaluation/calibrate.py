@@ -1,4 +1,7 @@
-"""Fit a calibration on scores of a calibration split: `python -m evaluation.calibrate --scores DIR --out FILE.json`.
+"""Fit a calibration on scores of a calibration split: from logits to probabilities.
+
+    python -m evaluation.score --checkpoint best.pt --data PACK --split val --out scores/val
+    python -m evaluation.calibrate --scores scores/val --out calibration.json
 
 Fits a temperature (with a bias) and an isotonic curve, and stores both with the model, data and scores they are of.
 `evaluation.score --calibration FILE` then fills the column `probability`, and `evaluation.evaluate --calibration FILE`
@@ -172,7 +175,11 @@ def read_calibration(url: str) -> Calibration:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.calibrate", description=__doc__.split("\n\n")[0])
+    p = argparse.ArgumentParser(
+        "python -m evaluation.calibrate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--scores", required=True, help="URL of a scores dataset, of the split val")
     p.add_argument("--out", required=True, help="URL of the JSON file to write")
     return p

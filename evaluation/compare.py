@@ -1,6 +1,8 @@
-"""Compare two models on the same lenses: `python -m evaluation.compare A B --out RUN/evaluation`.
+"""Compare two models on the same lenses.
 
-A and B are scores datasets of one test split. Each model works at its own threshold of an FPR, on the same controls;
+    python -m evaluation.compare scores/old scores/new --names old new --out RUN/evaluation
+
+Both are scores datasets of one test split. Each model works at its own threshold of an FPR, on the same controls;
 McNemar's exact test asks whether the lenses that only one of them finds are divided by chance. Writes a section for
 the report, compare.json.
 """
@@ -16,7 +18,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.intervals import matched_difference
+from darkhaloscope.intervals import matched_difference, wilson
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.storage import StorageError
 from evaluation.calibrate import model_of
@@ -116,31 +118,44 @@ def section_of(names: tuple[str, str], a: Scores, b: Scores) -> Section:
         f"{fpr_name(first.fpr)}: {names[0]} finds {first.only_a:,} lenses that {names[1]} misses, and misses "
         f"{first.only_b:,} that it finds; by chance a division as uneven has p = {first.p_value:.2g}."
     )
-    columns = ["at", f"TPR {names[0]}", f"TPR {names[1]}", "difference", "95 %", f"only {names[0]}",
+    columns = ["at", f"TPR {names[0]}", "95 %", f"TPR {names[1]}", "95 %", "difference", "95 %", f"only {names[0]}",
                f"only {names[1]}", "p", ""]  # fmt: skip
     note = (
-        "A difference's range and p take the thresholds as given; unresolved: fewer than "
-        f"{MIN_EVENTS} controls carry them."
+        f"Ranges and p take the thresholds as given; unresolved: fewer than {MIN_EVENTS} controls carry them."
     )
     if alone:
         note += f" {alone:,} rows that only one model scored are left out."
     return Section(
         f"{names[0]} against {names[1]}", lead,
         {f"scores of {n}": s.hash for n, s in zip(names, (a, b), strict=True)},
-        tables=[Table("McNemar's exact test", columns, [_row(c) for c in made], note)],
-        figures={fpr_name(c.fpr): asdict(c) for c in made} | {"rows_left_out": alone},
+        tables=[Table(columns, [_row(c) for c in made], "McNemar's exact test", note)],
+        figures={fpr_name(c.fpr): asdict(c) | _bounds(c) for c in made} | {"rows_left_out": alone},
     )  # fmt: skip
 
 
+def _bounds(c: Comparison) -> dict[str, list[float]]:
+    """Return Wilson's 95 % bounds of each model's TPR, the threshold given."""
+    return {
+        f"{name}_95": [float(bound) for bound in wilson(tpr * c.n_positives, c.n_positives)]
+        for name, tpr in (("tpr_a", c.tpr_a), ("tpr_b", c.tpr_b))
+    }
+
+
 def _row(c: Comparison) -> list[Any]:
-    span = f"{c.low:+.4f} to {c.high:+.4f}"
-    return [fpr_name(c.fpr), c.tpr_a, c.tpr_b, c.tpr_a - c.tpr_b, span, c.only_a, c.only_b, c.p_value,
-            "" if c.resolved else "unresolved"]  # fmt: skip
+    spans = ["{:.4f} to {:.4f}".format(*bounds) for bounds in _bounds(c).values()]
+    return [
+        fpr_name(c.fpr), c.tpr_a, spans[0], c.tpr_b, spans[1], c.tpr_a - c.tpr_b, f"{c.low:+.4f} to {c.high:+.4f}",
+        c.only_a, c.only_b, c.p_value, "" if c.resolved else "unresolved",
+    ]  # fmt: skip
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.compare", description=__doc__.split("\n\n")[0])
+    p = argparse.ArgumentParser(
+        "python -m evaluation.compare",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("a", help="URL of the first model's scores")
     p.add_argument("b", help="URL of the second model's scores, of the same stamps")
     p.add_argument(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -27,43 +28,65 @@ from darkhaloscope.results import SELECTION
 from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.storage import filesystem
 
-AXES: dict[str, tuple[float, ...]] = {
-    "theta_e_arcsec": injected.AXES["theta_e_arcsec"],
-    "src_mag_r": injected.AXES["src_mag_r"],
-    "psfsize_r": (0, 1.1, 1.3, 1.5, 10),
-    "psfdepth_r": (0, 24.25, 24.75, 40),
-    "mag_r": (0, 19, 20, 40),
-}
-"""Edges of the cells; the outermost take what is beyond. Seeing, depth and hosts are coarse."""
+Edges = Mapping[str, tuple[float, ...]]
 
-SHAPE = tuple(len(edges) - 1 for edges in AXES.values())
+CELLS: dict[str, Edges] = {
+    "fine": {
+        "theta_e_arcsec": injected.AXES["theta_e_arcsec"],
+        "src_mag_r": injected.AXES["src_mag_r"],
+        "psfsize_r": (0, 1.1, 1.3, 1.5, 10),
+        "psfdepth_r": (0, 24.25, 24.75, 40),
+        "mag_r": (0, 19, 20, 40),
+    },
+    "coarse": {
+        "theta_e_arcsec": (0, 0.6, 1.1, 1.75, 60),
+        "src_mag_r": (0, 22, 23, 24, 25, 40),
+        "psfsize_r": (0, 1.25, 1.45, 10),
+        "psfdepth_r": (0, 40),
+        "mag_r": (0, 40),
+    },
+}
+"""Edges of the cells; the outermost take what is beyond. The 3,240 fine ones are for a survey; the 60 coarse ones, of
+all depths and hosts together, can be filled on a laptop."""
+
+AXES = tuple(CELLS["fine"])
+ENOUGH = 500  # injections of a cell, for an interval of +-0.04
 KEY = "selection"  # of the file's metadata, JSON: prior, thresholds, and the limits of the injections
 
 
-def cell_of(values: Mapping[str, np.ndarray]) -> np.ndarray:
+def shape_of(edges: Edges) -> tuple[int, ...]:
+    """Return the number of cells along each axis."""
+    return tuple(len(of_axis) - 1 for of_axis in edges.values())
+
+
+def cell_of(values: Mapping[str, np.ndarray], edges: Edges) -> np.ndarray:
     """Return the number of the cell that each injection is in, (n,) int64; -1 where a value is not finite.
 
     Args:
         values: an array for each of `AXES`.
+        edges: of the cells, as in `CELLS`.
     """
-    bins = [injected.bin_of(np.asarray(values[axis], np.float64), edges) for axis, edges in AXES.items()]
+    bins = [injected.bin_of(np.asarray(values[axis], np.float64), edges[axis]) for axis in AXES]
     inside = np.all([b >= 0 for b in bins], axis=0)
-    return np.where(inside, np.ravel_multi_index([np.maximum(b, 0) for b in bins], SHAPE), -1)
+    return np.where(inside, np.ravel_multi_index([np.maximum(b, 0) for b in bins], shape_of(edges)), -1)
 
 
-def cells_table(cell: np.ndarray, logit: np.ndarray, thresholds: Mapping[str, float]) -> pa.Table:
+def cells_table(
+    cell: np.ndarray, logit: np.ndarray, thresholds: Mapping[str, float], edges: Edges
+) -> pa.Table:
     """Return the SELECTION table: every cell at every threshold, empty ones too.
 
     Args:
         cell: (n,) of `cell_of`.
         logit: (n,) of the injections.
         thresholds: FPR name -> logit from which an injection counts as found.
+        edges: of the cells, as in `CELLS`.
     """
-    usable, n_cells = cell >= 0, int(np.prod(SHAPE))
+    usable, n_cells = cell >= 0, math.prod(shape_of(edges))
     n = np.bincount(cell[usable], minlength=n_cells)
-    edges = list(itertools.product(*(list(itertools.pairwise(map(float, e))) for e in AXES.values())))
+    boxes = list(itertools.product(*(list(itertools.pairwise(map(float, edges[a]))) for a in AXES)))
     where = {
-        f"{axis}_{end}": [cell_edges[i][k] for cell_edges in edges]
+        f"{axis}_{end}": [box[i][k] for box in boxes]
         for i, axis in enumerate(AXES)
         for k, end in enumerate(("low", "high"))
     }
@@ -88,11 +111,13 @@ def rates(found: np.ndarray, n: np.ndarray) -> dict[str, object]:
 class SelectionFunction:
     """Completeness by cell at one threshold.
 
+    edges: of the cells, for each of `AXES`.
     n, found: (theta_E, source magnitude, psfsize, depth, host magnitude) int64, injections and those found.
     limits: lowest and highest value among the injections, for each of `AXES`.
     facts: what the file says of itself: prior, thresholds, checkpoint and data.
     """
 
+    edges: Edges
     n: np.ndarray
     found: np.ndarray
     limits: Mapping[str, tuple[float, float]]
@@ -124,12 +149,11 @@ class SelectionFunction:
         """
         arguments = (theta_e, mag, psfsize, depth, *(() if host_mag is None else (host_mag,)))
         given = np.broadcast_arrays(*(np.asarray(v, np.float64) for v in arguments))
-        axes = list(AXES)[: len(given)]
         bins, inside = [], np.ones(given[0].shape, bool)
-        for axis, values in zip(axes, given, strict=True):
+        for axis, values in zip(AXES, given, strict=False):
             low, high = self.limits[axis]
             inside &= (values >= low) & (values <= high)
-            bins.append(np.maximum(injected.bin_of(values, AXES[axis]), 0))
+            bins.append(np.maximum(injected.bin_of(values, self.edges[axis]), 0))
         n, found = (t.sum(axis=-1) if host_mag is None else t for t in (self.n, self.found))
         n, found = (np.where(inside, t[tuple(bins)], 0) for t in (n, found))
         value = np.divide(found, n, out=np.full(n.shape, np.nan), where=n > 0)
@@ -141,15 +165,18 @@ def read_selection_function(url: str, fpr: str) -> SelectionFunction:
 
     Raises:
         SchemaError: not such a table.
-        ValueError: it has no such threshold; the message names those it has.
+        ValueError: it has no such threshold (the message names those it has), or cells are missing.
     """
     fs, path = filesystem(url)
     table = pq.read_table(path, filesystem=PyFileSystem(FSSpecHandler(fs)))
     check_schema(SELECTION, table.schema, url)
     names = table.column("fpr").to_pylist()
     mine = table.filter(pa.array([name == fpr for name in names]))
-    if mine.num_rows != np.prod(SHAPE):
-        raise ValueError(f"{url}: {mine.num_rows} cells at {fpr!r}; there are {sorted(set(names))}")
-    n, found = (mine.column(c).to_numpy().reshape(SHAPE) for c in ("n", "n_found"))
+    if not mine.num_rows:
+        raise ValueError(f"{url}: no cells at {fpr!r}; there are {sorted(set(names))}")
+    edges = {a: tuple(np.unique([mine.column(f"{a}_{end}") for end in ("low", "high")])) for a in AXES}
+    if mine.num_rows != math.prod(shape_of(edges)):
+        raise ValueError(f"{url}: {mine.num_rows} cells at {fpr!r}, expected {math.prod(shape_of(edges))}")
+    n, found = (mine.column(c).to_numpy().reshape(shape_of(edges)) for c in ("n", "n_found"))
     facts = json.loads(table.schema.metadata[KEY.encode()])
-    return SelectionFunction(n, found, facts["limits"], facts)
+    return SelectionFunction(edges, n, found, facts["limits"], facts)

@@ -1,10 +1,13 @@
-"""Turn a scores dataset into figures: `python -m evaluation.evaluate --scores DIR --out DIR`.
+"""Turn a scores dataset into figures.
+
+    python -m evaluation.evaluate --scores scores/test --calibration calibration.json --out RUN/evaluation
 
 Writes `metrics.json`: AUROC, TPR at FPR 1e-2, 1e-3 and 1e-4, FPR at TPR 0.85, TPR0, TPR10 and the partial area over
 log FPR, each with its interval, N and whether the negatives can carry it; purity at stated prevalences; the share of
 extreme scores beside a calibrated model's; whether probabilities hold, raw and calibrated; the ROC curve with its band,
 score histograms, strata, and the hashes of scores, model and data. Intervals come twice: as if rows were independent
-(`low`, `high`), and from resampled sky cells (`cell_low`, `cell_high`).
+(`low`, `high`), and from resampled sky cells (`cell_low`, `cell_high`). A figure is unresolved where fewer than 30
+false positives carry it: quote its interval then, not its value.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.dataset import DatasetError
+from darkhaloscope.intervals import wilson
 from darkhaloscope.results import SCORES
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
@@ -39,7 +43,7 @@ from training.operating_points import MIN_EVENTS, fpr_name
 from training.roc import MetricsError, Roc, auroc, roc_curve
 
 METRICS_NAME = "metrics.json"
-FORMAT = 2  # of metrics.json; raise it when a reader of the old one would misread or miss a key
+FORMAT = 3  # of metrics.json; raise it when a reader of the old one would misread or miss a key
 STRATA_FPR = 1e-2  # FPR whose threshold strata are judged at: the smallest that a small test set resolves
 _POINTS_PER_DECADE = 24
 _HISTOGRAM_BINS = 60
@@ -67,17 +71,29 @@ def evaluate(
     scores = without_repeats(scores)
     logit, label = scores.logit, scores.label
     roc = roc_curve(logit, label)
-    grid = _fpr_grid(roc.n_negatives)
+    grid, points = _fpr_grid(roc.n_negatives), quoted_points(roc)
     resamples = resample_cells(
         logit, label, scores.columns["sky_cell"], lambda r: statistics(r, grid), n_resamples, seed
     )
-    counts = _counts(scores)
-    points = quoted_points(roc)
-    figures = quoted_figures(roc, points)
-    low, high = resamples.interval()
-    for i, name in enumerate(figures):
-        figures[name] |= {"cell_low": _number(low, i), "cell_high": _number(high, i)}
-    threshold = figures[fpr_name(STRATA_FPR)]["threshold"]
+    figures, bounds = quoted_figures(roc, points), resamples.interval()
+    for name, low, high in zip(figures, *(bound[: len(figures)] for bound in bounds), strict=True):
+        figures[name] |= {"cell_low": _finite(low), "cell_high": _finite(high)}
+    return _measured(scores) | {
+        "figures": figures,
+        "unresolved": [name for name, figure in figures.items() if not figure["resolved"]],
+        "min_events": MIN_EVENTS,
+        "purity": purities(points),
+        "calibration": reliability_of(scores, calibration),
+        "binary_score_frac": _sure_scores(logit, roc),
+        "cell_bootstrap": _bootstrap_facts(resamples, seed),
+        "curve": _curve(roc, grid, *(bound[len(figures) :] for bound in bounds)),
+        "histogram": _histogram(logit, label),
+        **_strata(scores, figures[fpr_name(STRATA_FPR)]["threshold"]),
+    }
+
+
+def _measured(scores: Scores) -> dict[str, Any]:
+    """Return what was measured, by what, and how much of it there is."""
     return {
         "format": FORMAT,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -85,18 +101,7 @@ def evaluate(
         "scores_hash": scores.hash,
         "scored_with": scores.provenance,
         "selection": scores.selection,
-        "n": counts,
-        "figures": figures,
-        "unresolved": [name for name, figure in figures.items() if not figure["resolved"]],
-        "min_events": MIN_EVENTS,
-        "purity": purities(points),
-        "calibration": reliability_of(scores, calibration),
-        "binary_score_frac": _sure_scores(logit, roc, counts),
-        "cell_bootstrap": _bootstrap_facts(resamples, seed),
-        "curve": _curve(roc, grid, low[len(figures) :], high[len(figures) :]),
-        "histogram": _histogram(logit, label),
-        "strata_at": {"figure": fpr_name(STRATA_FPR), "threshold": threshold},
-        "strata": stratify(scores.columns, label, np.inf if threshold is None else threshold),
+        "n": _counts(scores),
     }
 
 
@@ -117,10 +122,19 @@ def _fpr_grid(n_negatives: int) -> np.ndarray:
     return np.logspace(-decades, 0, max(int(decades * _POINTS_PER_DECADE), 1) + 1)
 
 
-def _sure_scores(logit: np.ndarray, roc: Roc, counts: dict[str, int]) -> dict[str, float]:
-    prevalence = counts["positives"] / counts["rows"]
+def _sure_scores(logit: np.ndarray, roc: Roc) -> dict[str, float]:
+    prevalence, value = roc.n_positives / len(logit), binary_score_frac(logit)
+    low, high = wilson(value * len(logit), len(logit))
     calibrated = calibrated_binary_score_frac(auroc(roc), prevalence)
-    return {"value": binary_score_frac(logit), "calibrated": calibrated, "prevalence": prevalence}
+    return {"value": value, "low": float(low), "high": float(high), "calibrated": calibrated,
+            "prevalence": prevalence}  # fmt: skip
+
+
+def _strata(scores: Scores, threshold: float | None) -> dict[str, Any]:
+    return {
+        "strata_at": {"figure": fpr_name(STRATA_FPR), "threshold": threshold},
+        "strata": stratify(scores.columns, scores.label, np.inf if threshold is None else threshold),
+    }
 
 
 def _bootstrap_facts(resamples: CellBootstrap, seed: int) -> dict[str, Any]:
@@ -136,9 +150,8 @@ def _bootstrap_facts(resamples: CellBootstrap, seed: int) -> dict[str, Any]:
 
 def _curve(roc: Roc, grid: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, list[float | None]]:
     tpr = [float(roc.true_positives[roc.at_fpr(fpr)] / roc.n_positives) for fpr in grid]
-    bounds = {"cell_low": [_number(low, i) for i in range(len(grid))],
-              "cell_high": [_number(high, i) for i in range(len(grid))]}  # fmt: skip
-    return {"fpr": grid.tolist(), "tpr": list(tpr), **bounds}
+    bounds = {"cell_low": [_finite(v) for v in low], "cell_high": [_finite(v) for v in high]}
+    return {"fpr": grid.tolist(), "tpr": tpr, **bounds}
 
 
 def _histogram(logit: np.ndarray, label: np.ndarray) -> dict[str, list[float]]:
@@ -148,9 +161,9 @@ def _histogram(logit: np.ndarray, label: np.ndarray) -> dict[str, list[float]]:
     return {"edges": edges.tolist(), **counts}
 
 
-def _number(values: np.ndarray, i: int) -> float | None:
-    """Return one value for JSON, which has no NaN."""
-    return float(values[i]) if i < len(values) and np.isfinite(values[i]) else None
+def _finite(value: float) -> float | None:
+    """Return a value for JSON, which has no NaN."""
+    return float(value) if np.isfinite(value) else None
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -174,7 +187,11 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.evaluate", description=__doc__.split("\n\n")[0])
+    p = argparse.ArgumentParser(
+        "python -m evaluation.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("--scores", required=True, help="URL of a scores dataset (evaluation.score wrote it)")
     p.add_argument("--out", required=True, help="URL of the folder for metrics.json")
     p.add_argument(

@@ -29,6 +29,9 @@ def training_curves(epochs: list[dict[str, Any]]) -> str:
             x, _column(epochs, f"{name}_low"), _column(epochs, f"{name}_high"), color=BLUE, alpha=0.2, lw=0
         )
         rate.plot(x, _column(epochs, name), color=BLUE, marker=".", label="TPR at FPR 1e-2, 95 %")
+        rate.fill_between(
+            x, _column(epochs, "auroc_low"), _column(epochs, "auroc_high"), color=GREY, alpha=0.2, lw=0
+        )
         rate.plot(x, _column(epochs, "auroc"), color=GREY, ls="--", marker=".", label="AUROC")
         rate.set(xlabel="epoch", ylabel="validation", ylim=(0, 1.02))
         rate.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -56,7 +59,7 @@ def roc(metrics: dict[str, Any]) -> str:
             cells = metrics["cell_bootstrap"]["n_cells"]
             axis.fill_between(fpr, low, high, step="post", color=BLUE, alpha=0.2, lw=0,
                               label=f"95 %, {cells} sky cells resampled")  # fmt: skip
-        axis.step(fpr, curve["tpr"], where="post", color=BLUE, label="test split")
+        axis.step(fpr, curve["tpr"], where="post", color=BLUE, label="all stamps")
         axis.plot(fpr, fpr, color=GREY, lw=1, ls="--")
         limit = metrics["min_events"] / n
         left = fpr[0] * 0.7

@@ -103,10 +103,10 @@ def run_probe(
         "verdict": "reported" if n >= MIN_REAL else "unresolved",
     }  # fmt: skip
     hosts = Table(
-        "Are the hosts alike?", ("quantity", "median of real lenses", "median of matched injections"),
+        ("quantity", "median of real lenses", "median of matched injections"),
         [(name, *(round(float(np.median(s.host[:, i])), 3) for s in (lenses, injections)))
          for i, name in enumerate(HOST)],
-        'Magnitudes within 1.6" of the middle, arc included.',
+        "Are the hosts alike?", 'Magnitudes within 1.6" of the middle, arc included.',
     )  # fmt: skip
     picture = Picture("Along the probe", save(out, "probe.png", _paint(lenses, injections, told)),
                       "Held-out scores of the probe; with too few lenses, magnitude and colour.")  # fmt: skip

@@ -1,12 +1,13 @@
-"""Draw the page of a run: `python -m evaluation.report RUN`.
+"""Draw the page of a run.
+
+    python -m evaluation.report smoke-out
 
 Reads what the stages, the trainer, the evaluation and the checks of the model left in the workspace RUN and writes
-`RUN/report/index.html`: one page that needs no network, with pictures of injections and controls, the figures with
-their intervals and N, calibration, every check's section (gates, anchors, selection function, probe, comparisons),
-training curves, completeness, row counts, failures, config and hashes. `RUN/report/report.json` has the same for
-programs.
-Every number comes from a file of the run; a part that is not there is shown as missing, with the command that
-makes it.
+`RUN/report/index.html`: one page that needs no network, with the figures, their intervals and N, pictures of
+injections, controls and the worst mistakes, calibration, every check's section (gates, anchors, selection function,
+probe, comparisons), training curves, completeness, row counts, failures, config and hashes. `RUN/report/report.json`
+has the same for programs.
+Every number comes from a file of the run; a part that is not there is shown as missing, with the command that makes it.
 """
 
 from __future__ import annotations
@@ -33,15 +34,13 @@ from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, read_bytes, replace_file
-from darkhaloscope.validation.examples import choose, read_choice
 from evaluation import figures
-from evaluation.gallery import pictures
-from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
+from evaluation.gallery import galleries
+from evaluation.section import CHECKS
 from evaluation.workspace import STAGES, Missing, Workspace, WorkspaceError, hash_faults, read_workspace
 
 PAGE_NAME, JSON_NAME = "report/index.html", "report/report.json"
 _PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
-_EXTREMES = 6  # most lens-like controls, and clearest missed arcs, that are shown
 
 
 def render(workspace: Workspace) -> str:
@@ -95,6 +94,7 @@ def page_of(workspace: Workspace) -> dict[str, Any]:
         "purity": _chart(metrics, lambda m: purity_table(m["purity"])),
         "reliability": _chart(metrics, figures.reliability),
         "sections": sections(workspace),
+        "not_run": not_run(workspace),
         "strata": strata(metrics),
         "completeness": completeness(workspace.completeness),
         "training": workspace.training,
@@ -159,10 +159,17 @@ def sections(workspace: Workspace) -> list[dict[str, Any]]:
             t | {"numbers": [_is_numbers(c) for c in zip(*t["rows"], strict=True)]} for t in section["tables"]
         ]
         pictures = [p | {"uri": _embedded(workspace.evaluation, p["file"])} for p in section["pictures"]]
-        shown.append(
-            section | {"id": "check_" + re.sub(r"\W", "_", name), "tables": tables, "pictures": pictures}
-        )
+        shown.append(section | {"id": _anchor(name), "tables": tables, "pictures": pictures})
     return shown
+
+
+def not_run(workspace: Workspace) -> list[tuple[str, str]]:
+    """Return (what it asks, command) of each check of a whole report that left no section."""
+    return [check for name, check in CHECKS.items() if name not in workspace.sections]
+
+
+def _anchor(name: str) -> str:
+    return "check_" + re.sub(r"\W", "_", name)
 
 
 def _is_numbers(column: Sequence[Any]) -> bool:
@@ -184,46 +191,6 @@ def _embedded(folder: str, file: str) -> str | Missing:
 
 def _chart(part: Any, draw: Any) -> Any:
     return part if isinstance(part, Missing) else draw(part)
-
-
-def galleries(workspace: Workspace) -> list[tuple[str, str, list[Any]]] | Missing:
-    """Return (title, what it shows, pictures) of each sheet of stamps."""
-    root, experiment = workspace.place("phase4c"), workspace.experiment
-    try:
-        arcs, controls = choose(read_choice(root))
-        sheets = [
-            ("Injections", "spread evenly over the ranks of arc SNR, faintest first", arcs),
-            ("Controls", "drawn at random; their arc is virtual and not in the stamp", controls),
-        ]
-        scores = _scores(workspace)
-        logits = (
-            {} if scores is None else dict(zip(scores.columns["task_id"], scores.logit.tolist(), strict=True))
-        )
-        if scores is not None:
-            sheets += extremes(scores, experiment.completeness.snr_threshold)
-        wanted = list(dict.fromkeys(t for _, _, ids in sheets for t in ids))
-        made = {p.facts["task_id"]: p for p in pictures(root, wanted, experiment, logits)}
-    except (DatasetError, SchemaError, ScoresError) as error:
-        return Missing(str(error))
-    return [(title, what, [made[t] for t in ids if t in made]) for title, what, ids in sheets]
-
-
-def _scores(workspace: Workspace) -> Scores | None:
-    if "scores" not in workspace.hashes:
-        return None
-    return without_repeats(read_scores(workspace.scores, ("arc_snr",)))
-
-
-def extremes(scores: Scores, snr: float) -> list[tuple[str, str, list[str]]]:
-    """Return the sheets of a model's worst mistakes: most lens-like controls, least lens-like clear arcs."""
-    order, ids = np.argsort(scores.logit, kind="stable"), scores.columns["task_id"]
-    controls = [ids[i] for i in order[::-1] if not scores.label[i]][:_EXTREMES]
-    clear = scores.label & (scores.columns["arc_snr"].astype(float) >= snr)
-    arcs = [ids[i] for i in order if clear[i]][:_EXTREMES]
-    return [
-        ("Most lens-like controls", "highest logits among the controls of the test split", controls),
-        ("Least lens-like arcs", f"lowest logits among the test split's arcs of SNR {snr:g} or more", arcs),
-    ]
 
 
 def strata(metrics: dict[str, Any] | Missing) -> list[tuple[str, dict[str, Any], str]] | Missing:
@@ -277,7 +244,11 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.report", description=__doc__.split("\n\n")[0])
+    p = argparse.ArgumentParser(
+        "python -m evaluation.report",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument("run", help="workspace of a run, such as smoke-out")
     p.add_argument("--experiment-id", help="which experiment, where the workspace holds several")
     return p

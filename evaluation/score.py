@@ -1,11 +1,15 @@
-"""Score stamps with a checkpoint: `python -m evaluation.score --checkpoint C --data PACK --out DIR`.
+r"""Score stamps with a checkpoint: shards, stage 4c's output, or stamps cut at a list of positions.
+
+    python -m evaluation.score --checkpoint best.pt --data PACK --out scores/test
+    python -m evaluation.score --checkpoint best.pt --positions list.csv --coadds CACHE \
+        --bricks survey-bricks-dr10-south.fits.gz --object-type random --out scores/list
+    python -m evaluation.score --checkpoint a.pt b.pt --calibration a.json b.json --data PACK --d4 --out scores/both
 
 Writes a committed dataset of `results.SCORES`: the float32 logit, the calibrated probability where a calibration is
-given, and every column of the stamp but its pixels, one file for each file read. Instead of stamps, `--positions` takes
-a table of positions, whose stamps are cut as the pipeline would cut them. Several checkpoints are an
-ensemble: the mean of their calibrated logits, with their spread. Preprocessing is the checkpoint's; it cannot be
-given, and stamps it was not made for are refused. A run that was cut off continues where it stopped; an output of
-another checkpoint, data set or option is refused.
+given, and every column of the stamp but its pixels, one file for each file (or thousand positions) read. Several
+checkpoints are an ensemble: the mean of their calibrated logits, with their spread. Preprocessing is the checkpoint's;
+it cannot be given, and stamps it was not made for are refused. A run that was cut off continues where it stopped; an
+output of another checkpoint, data set or option is refused. docs/evaluate.md says what comes next.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from __future__ import annotations
 import argparse
 import csv
 import io
+import itertools
 import json
 import sys
 from collections import Counter
@@ -95,14 +100,14 @@ def score(
     ) as run:  # fmt: skip
         run.record |= facts or {}
         done = committed_chunks(out)
-        for number in tqdm(range(len(source)), desc="score", unit="piece", disable=not progress):
-            if number in done:
-                continue
-            told: dict[str, Any] = {}
-            rows = scored(committee, source.tables(number, batch_size, told), source.name(number))
-            part = write_part(out, number, 0, rows, schema)
+        todo = [number for number in range(len(source)) if number not in done]
+        told: dict[int, dict[str, Any]] = {number: {} for number in todo}
+        rows = scored(committee, source, batch_size, told)
+        for number in tqdm(todo, desc="score", unit="piece", disable=not progress):
+            of_piece = itertools.takewhile(lambda batch: batch is not None, rows)
+            part = write_part(out, number, 0, of_piece, schema)
             run.owner.check()
-            commit_chunk(out, number, [part], told)
+            commit_chunk(out, number, [part], told[number])
         return run.finish(**_counts(list(committed_chunks(out).values())))
 
 
@@ -128,20 +133,39 @@ def check_expected(preprocessing: Preprocessing, expected: Mapping[str, Any], wh
         )
 
 
-def scored(committee: Committee, tables: Iterator[pa.Table], where: str) -> Iterator[pa.RecordBatch]:
-    """Yield SCORES batches of rows that have a stamp; reading, networks and writing go on side by side."""
+def scored(
+    committee: Committee, source: Source, batch_size: int, told: Mapping[int, dict[str, Any]]
+) -> Iterator[pa.RecordBatch | None]:
+    """Yield the SCORES rows of the pieces that `told` names, in its order, and None at the end of each piece.
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for table in ahead(tables):
-            rows = {n: table.column(n) for n in NARROW}
-            yield to_batch(SCORES, {**rows, **committee.score(table, where)})
+    Reading, networks and writing go on side by side, from one piece into the next: the networks wait for no file. At
+    its end a piece's facts are in `told`.
+    """
 
-    return ahead(batches())
+    def tables() -> Iterator[tuple[int, pa.Table | None]]:
+        for number, facts in told.items():
+            for table in source.tables(number, batch_size, facts):
+                yield number, table
+            yield number, None
+
+    def rows() -> Iterator[pa.RecordBatch | None]:
+        for number, table in ahead(tables()):
+            yield None if table is None else _with_logits(committee, table, source.name(number))
+
+    return ahead(rows())
+
+
+def _with_logits(committee: Committee, table: pa.Table, where: str) -> pa.RecordBatch:
+    return to_batch(SCORES, {n: table.column(n) for n in NARROW} | committee.score(table, where))
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.score", description=__doc__.split("\n\n")[0])
+    p = argparse.ArgumentParser(
+        "python -m evaluation.score",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     p.add_argument(
         "--checkpoint", required=True, nargs="+", metavar="FILE",
         help="checkpoint of training/train.py; several are an ensemble: the mean of their calibrated logits",

@@ -11,20 +11,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from darkhaloscope.page import Table
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import filesystem, join, read_bytes, replace_file
 
 FORMAT = "dark-halo-scope section 1"
 
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of cells, text or numbers; a number that is not known is None."""
-
-    title: str
-    columns: Sequence[str]
-    rows: Sequence[Sequence[Any]]
-    note: str = ""
+CHECKS = {
+    "gates": ("Shortcut gates: does anything but the arc tell the classes?", "python -m evaluation.gates"),
+    "anchors": ("Anchors: which real lenses are found?", "python -m evaluation.anchors"),
+    "probe": ("Realism probe: do injections look like real lenses?", "python -m evaluation.probe"),
+    "selection_function": ("Selection function: which lenses are found?", "make selection-function"),
+}
+"""Sections of a whole report: what each asks, and the command that writes it."""
 
 
 @dataclass(frozen=True)

@@ -29,13 +29,12 @@ from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import read_record
 from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
 from evaluation.anchor_tables import rate, thresholds_of
-from evaluation.completeness import AXES, KEY, cell_of, cells_table
+from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table
 from evaluation.scores import Scores, ScoresError, read_scores
 from evaluation.section import Picture, Section, Table, write
 from evaluation.selection_plots import curves, map_of
 
 NAME = "selection_function"
-ENOUGH = 500  # injections of a cell, for an interval of +-0.04
 HOST_EDGES = (0, 17, 18, 18.5, 19, 19.5, 20, 21, 40)
 ONE_BY_ONE = {axis: injected.AXES.get(axis, HOST_EDGES) for axis in AXES}
 """Edges of the axes where each is shown alone: finer than the cells'."""
@@ -131,8 +130,8 @@ def _entry(values: np.ndarray, found: np.ndarray, low: float, high: float) -> di
     }
 
 
-def selection_function(scores_url: str, metrics_url: str, out: str) -> Section:
-    """Measure, write and return the section; see the module's docstring.
+def selection_function(scores_url: str, metrics_url: str, out: str, cells: str) -> Section:
+    """Measure, write and return the section, in the cells of `CELLS`; see the module's docstring.
 
     Raises:
         One of `REFUSALS`.
@@ -141,8 +140,8 @@ def selection_function(scores_url: str, metrics_url: str, out: str) -> Section:
     thresholds, metrics = read_thresholds(metrics_url, scores)
     columns = injections_of(scores)
     prior, warnings = prior_of(scores)
-    cell = cell_of(columns)
-    table = cells_table(cell, columns["logit"], thresholds)
+    cell = cell_of(columns, CELLS[cells])
+    table = cells_table(cell, columns["logit"], thresholds, CELLS[cells])
     limits = {
         a: [float(c.min()), float(c.max())] for a in AXES if len(c := columns[a][np.isfinite(columns[a])])
     }
@@ -155,19 +154,14 @@ def selection_function(scores_url: str, metrics_url: str, out: str) -> Section:
         "injections": len(cell), "hosts": len(np.unique(columns["host_id"])), "cells": len(n),
         "empty_cells": int((n == 0).sum()), "cells_with_enough": int((n >= ENOUGH).sum()), "enough": ENOUGH,
     }  # fmt: skip
-    pictures = []
-    for name in thresholds:
-        for kind, png in (
-            ("curves", curves(axes, name, ENOUGH)),
-            ("map", map_of(columns, name, thresholds[name])),
-        ):
-            file = f"{NAME}-{name}-{kind}.png"
-            replace_file(join(out, file), png)
-            pictures.append(Picture(_TITLES[kind].format(name), file, _CAPTIONS[kind]))
+    maps = {name: map_of(columns, name, t, CELLS[cells]) for name, t in thresholds.items()}
+    lines = {name: curves(axes, name, ENOUGH) for name in thresholds}
+    pictures = [*_pictures(out, "map", maps), *_pictures(out, "curves", lines)]
     unresolved = [u for u in metrics.get("unresolved", []) if u.startswith("tpr@")]
     section = Section(
         "Selection function", _lead(counts, warnings, unresolved),
-        {"scores": scores.hash, "thresholds": metrics["scores_hash"]}, "", _tables(axes, thresholds), pictures,
+        {"scores": scores.hash, "thresholds": metrics["scores_hash"]}, "",
+        [_drawn_from(prior), *_tables(axes, thresholds)], pictures,
         {"counts": counts, "axes": axes, "warnings": warnings, "unresolved": unresolved, **facts},
     )  # fmt: skip
     write(out, NAME, section)
@@ -196,11 +190,31 @@ def _lead(counts: Mapping[str, int], warnings: list[str], unresolved: list[str])
     return " ".join([text, *warnings])
 
 
+def _pictures(out: str, kind: str, drawn: Mapping[str, bytes]) -> list[Picture]:
+    """Write the PNG of each threshold beside the section, and return them for it."""
+    files = {name: f"{NAME}-{name}-{kind}.png" for name in drawn}
+    for name, png in drawn.items():
+        replace_file(join(out, files[name]), png)
+    return [Picture(_TITLES[kind].format(name), file, _CAPTIONS[kind]) for name, file in files.items()]
+
+
+def _drawn_from(prior: Mapping[str, Any]) -> Table:
+    """Return what the injections were drawn from; of a grid, every value of an axis is equally likely."""
+    known = {k: v for k, v in prior.items() if not isinstance(v, Mapping)}
+    parts = [known, *(v for v in prior.values() if isinstance(v, Mapping))]
+    rows = [
+        (k, ", ".join(map(str, v)) if isinstance(v, list | tuple) else v)
+        for part in parts
+        for k, v in part.items()
+    ]
+    return Table(("quantity", "value"), rows, "What the injections were drawn from")
+
+
 def _tables(axes: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Table]:
     keys = ("low", "high", "n", "found", "rate", "low95", "high95")
     return [
-        Table(f"{axis} at {name} (logit {thresholds[name]:.3g})",
-              ("from", "to", "N", "found", "completeness", "low", "high"), [[row[k] for k in keys] for row in rows])
+        Table(("from", "to", "N", "found", "completeness", "low", "high"), [[row[k] for k in keys] for row in rows],
+              f"{axis} at {name} (logit {thresholds[name]:.3g})")
         for axis, by_name in axes.items()
         for name, rows in by_name.items()
     ]  # fmt: skip
@@ -218,6 +232,10 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--metrics", required=True, help="metrics.json of the same checkpoint: the thresholds")
     p.add_argument("--out", required=True, help="folder for the table, the section and the plots")
+    p.add_argument(
+        "--cells", choices=CELLS, default="coarse",
+        help="coarse: 60, of theta_E, source and seeing; fine: 3,240, of depth and host too (default: %(default)s)",
+    )  # fmt: skip
     return p
 
 
@@ -225,7 +243,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = parser().parse_args(argv)
     try:
-        section = selection_function(args.scores, args.metrics, args.out)
+        section = selection_function(args.scores, args.metrics, args.out, args.cells)
     except REFUSALS as error:
         print(f"selection_function: {error}", file=sys.stderr)
         return 1

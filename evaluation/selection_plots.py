@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from darkhaloscope.charts import BLUE, DPI, GREY, INK, STYLE
 from darkhaloscope.injection.completeness import bin_of
-from evaluation.completeness import AXES
+from evaluation.completeness import Edges
 
 LABELS = {
     "theta_e_arcsec": "Einstein radius, arcsec",
@@ -38,15 +38,17 @@ def curves(axes: Mapping[str, Any], name: str, enough: int) -> bytes:
     return _png(paint, len(axes), 1, 2.0)
 
 
-def map_of(columns: Mapping[str, np.ndarray], name: str, threshold: float) -> bytes:
+def map_of(columns: Mapping[str, np.ndarray], name: str, threshold: float, edges: Edges) -> bytes:
     """Return a PNG of completeness over Einstein radius and source magnitude, all seeing and depths together."""
     x_axis, y_axis = "theta_e_arcsec", "src_mag_r"
-    shape = tuple(len(AXES[axis]) - 1 for axis in (x_axis, y_axis))
-    x, y = (bin_of(columns[axis].astype(np.float64), AXES[axis]) for axis in (x_axis, y_axis))
+    shape = tuple(len(edges[axis]) - 1 for axis in (x_axis, y_axis))
+    x, y = (bin_of(columns[axis].astype(np.float64), edges[axis]) for axis in (x_axis, y_axis))
     inside = (x >= 0) & (y >= 0)
     n, found = np.zeros(shape, int), np.zeros(shape, int)
     np.add.at(n, (x[inside], y[inside]), 1)
     np.add.at(found, (x[inside], y[inside]), columns["logit"][inside] >= threshold)
+
+    size = 5 if max(shape) > 6 else 8
 
     def paint(panels: np.ndarray) -> None:
         share = np.where(n > 0, found / np.maximum(n, 1), np.nan).T
@@ -55,10 +57,11 @@ def map_of(columns: Mapping[str, np.ndarray], name: str, threshold: float) -> by
         panels[0].pcolormesh(share, vmin=0, vmax=1, cmap="Blues", edgecolors="white", linewidth=0.5)
         for i, j in np.ndindex(shape):
             text = f"{share[j, i]:.2f}\n{n[i, j]}" if n[i, j] else "–"
-            colour = "white" if n[i, j] and share[j, i] > 0.45 else INK if n[i, j] else GREY
-            panels[0].text(i + 0.5, j + 0.5, text, ha="center", va="center", fontsize=5, color=colour)
+            colour = "white" if n[i, j] and share[j, i] > 0.55 else INK if n[i, j] else GREY
+            panels[0].text(i + 0.5, j + 0.5, text, ha="center", va="center", fontsize=size, color=colour)
+        # The outermost cells take what is beyond: only edges between cells have a name.
         for setter, axis in ((panels[0].set_xticks, x_axis), (panels[0].set_yticks, y_axis)):
-            setter(range(len(AXES[axis])), [f"{e:g}" for e in AXES[axis]])
+            setter(range(1, len(edges[axis]) - 1), [f"{e:g}" for e in edges[axis][1:-1]])
         panels[0].set(xlabel=LABELS[x_axis], ylabel=LABELS[y_axis], title=f"found at {name}")
 
     return _png(paint, 1, 1, 4.4)

@@ -16,7 +16,7 @@ from darkhaloscope.intervals import clopper_pearson, wilson
 from darkhaloscope.results import SCORES
 from darkhaloscope.sky import galactic_latitude
 from darkhaloscope.survey.maskbits import BITS, bad_pixels
-from training.roc import auroc, roc_curve
+from training.roc import auroc, auroc_interval, roc_curve
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,16 @@ def _figures(logit: np.ndarray, label: np.ndarray, inside: np.ndarray, threshold
     """Return N and rates of one bin; a rate of an empty class is None, not 0."""
     positives, negatives = inside & label, inside & ~label
     m, n = int(positives.sum()), int(negatives.sum())
-    area = auroc(roc_curve(logit[inside], label[inside])) if m and n else None
+    roc = roc_curve(logit[inside], label[inside]) if m and n else None
+    low, high = auroc_interval(roc) if roc else (None, None)
     return {
         "n_positives": m,
         "n_negatives": n,
         **_rate("tpr", logit[positives] >= threshold, wilson),
         **_rate("fpr", logit[negatives] >= threshold, clopper_pearson),
-        "auroc": area,
+        "auroc": auroc(roc) if roc else None,
+        "auroc_low": low,
+        "auroc_high": high,
     }
 
 

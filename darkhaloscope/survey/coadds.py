@@ -201,7 +201,9 @@ class BrickReader:
         if self.has_maskbits:
             maskbits = self._section("maskbits", "", x0, y0, size).astype(np.int32)
         inside = _overlap(x0, size, self.wcs.width) * _overlap(y0, size, self.wcs.height)
-        return Cutout(image, invvar, maskbits, self.has_maskbits, size * size - inside, int(np.count_nonzero(bad)))
+        return Cutout(
+            image, invvar, maskbits, self.has_maskbits, size * size - inside, int(np.count_nonzero(bad))
+        )
 
     def _section(self, kind: str, band: str, x0: int, y0: int, size: int) -> np.ndarray:
         return self._planes[plane_label(kind, band)].section(x0, y0, size)

@@ -71,7 +71,7 @@ def _peek(code: np.ndarray, bit: int) -> np.uint64:
 
 
 @_njit
-def _long_code(code: np.ndarray, bit: int, split: int, end: int) -> tuple[np.int64, np.int64]:
+def _long_code(code: np.ndarray, bit: Any, split: int, end: int) -> tuple[np.int64, np.int64]:
     """Return the value of a code of any length and the first bit after it; -1 where it ends too early."""
     word = _peek(code, bit)
     if split == SPLIT_NONE:  # not compressible: differences as they are

@@ -115,7 +115,7 @@ def _table(title: str, gates: Sequence[Gate]) -> Table:
         )
         for g in gates
     ]  # fmt: skip
-    return Table(title, columns, rows)
+    return Table(columns, rows, title)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -166,7 +166,7 @@ def write_sections(folder, hashes):
     (folder.parent / "outside.svg").write_text(SVG.replace("circle", "ellipse"))
     many = [f"column {i} with a long name" for i in range(12)]
     wide = Table(
-        "by gate", ["gate", *many], [["core", *(i / 7 for i in range(11)), None], [HOSTILE, *range(12)]]
+        ["gate", *many], [["core", *(i / 7 for i in range(11)), None], [HOSTILE, *range(12)]], "by gate"
     )
     pictures = [
         Picture("core", "core.svg", HOSTILE),
@@ -204,7 +204,14 @@ def write_workspace(root, n=240):
     batch = to_batch(FAILURES, {k: [v] for k, v in failure.items()})
     commit_chunk(quarantine, 0, [write_part(quarantine, 0, 0, [batch], FAILURES.arrow())])
     write_record(
-        where["phase3"], "3", {"cuts": {"read": 5_000, "targets": 400}, "sweeps": 2, "failed_sweeps": 0}, {}
+        where["phase3"],
+        "3",
+        {
+            "cuts": {"read": 5_000, "flux in r, z or W1 not positive or not measured": 9, "targets": 400},
+            "sweeps": 2,
+            "failed_sweeps": 0,
+        },
+        {},
     )
     write_record(
         where["phase4a"], "4a", {"targets": 400, "hosts": 120, "rows": n}, {"targets": digest("3")[:16]}

@@ -73,11 +73,24 @@ def test_rows_are_matched_by_task_id_in_whatever_order(two):
     assert all(pairs[x] == y for x, y in zip(logit_a.tolist(), logit_b.tolist(), strict=True))
 
 
+def test_a_control_galaxy_counts_once(tmp_path):
+    columns = fabricated_columns(40)
+    control = columns["is_control"] == 1
+    twice = {k: np.concatenate([v, v[control]]) for k, v in columns.items()}
+    twice["task_id"][40:] = [f"{i:032x}" for i in range(control.sum())]
+    urls = [write(tmp_path / name, drawn_logits(twice, i), twice, name) for i, name in enumerate("ab")]
+    label = matched(*map(read_scores, urls))[2]
+    assert (label.sum(), (~label).sum()) == (20, 20)
+
+
 def test_the_command_leaves_a_section_for_the_report(two, tmp_path, capsys):
     assert main([two[0], two[1], "--names", "good", "poor", "--out", str(tmp_path)]) == 0
     section = read_all(str(tmp_path))["compare"]
     figures = section["figures"]["tpr@fpr1e-2"]
     assert figures["only_a"] > 5 * figures["only_b"] and figures["p_value"] < 1e-6 and figures["low"] > 0
+    for name in ("tpr_a", "tpr_b"):
+        low, high = figures[f"{name}_95"]
+        assert low < figures[name] < high and f"{low:.4f} to {high:.4f}" in section["tables"][0]["rows"][0]
     assert section["made_from"] == {
         "scores of good": read_scores(two[0]).hash,
         "scores of poor": read_scores(two[1]).hash,

@@ -1,7 +1,6 @@
 """Figures of a scores dataset: against scikit-learn, by hand, and with every kind of bad input."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -9,12 +8,13 @@ from fabricate import drawn_logits, fabricated_columns, write_scores
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
+from darkhaloscope.intervals import wilson
 from darkhaloscope.results import SCORES
-from evaluation.bootstrap import _cell_counts, resample_cells
 from evaluation.evaluate import evaluate, main
+from evaluation.quoted import quoted_figures
 from evaluation.scores import ScoresError, read_scores
 from evaluation.strata import AXES, COLUMNS, footprint, mask_class, stratify
-from training.roc import auroc, roc_curve
+from training.roc import Roc, roc_curve
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,41 @@ def test_the_curve_and_the_histogram_are_those_of_the_scores(scores_root, metric
     assert sum(histogram["positives"]) == sum(histogram["negatives"]) == 2_000
 
 
+def test_every_rate_has_an_interval(metrics):
+    sure = metrics["binary_score_frac"]
+    assert (sure["low"], sure["high"]) == pytest.approx(
+        tuple(map(float, wilson(round(sure["value"] * 4_000), 4_000)))
+    )
+    for stratum in metrics["strata"].values():
+        for b in stratum["bins"]:
+            for rate in ("tpr", "fpr", "auroc"):
+                assert b[rate] is None or b[f"{rate}_low"] <= b[rate] <= b[f"{rate}_high"]
+    for found in metrics["calibration"]["reliability"].values():
+        assert all(b["low"] <= b["observed"] <= b["high"] for b in found["bins"])
+
+
+def test_without_resamples_there_are_no_cell_bounds_but_all_else(scores_root, metrics):
+    found = evaluate(read_scores(scores_root, COLUMNS), n_resamples=0)
+    assert found["strata"] == metrics["strata"] and found["curve"]["tpr"] == metrics["curve"]["tpr"]
+    assert {f["cell_low"] for f in found["figures"].values()} == {None} == set(found["curve"]["cell_high"])
+    assert len(found["curve"]["cell_high"]) == len(found["curve"]["tpr"])
+
+
+@pytest.mark.parametrize("n", [2, 400])
+def test_saturated_scores_find_nothing_and_say_so(tmp_path, n):
+    columns = fabricated_columns(n)
+    write_scores(tmp_path, columns, np.full(n, 9.0, np.float32))
+    found = json.loads(json.dumps(evaluate(read_scores(str(tmp_path), COLUMNS), 10), allow_nan=False))
+    figures = found["figures"]
+    assert figures["auroc"]["value"] == 0.5
+    for name in ("tpr@fpr1e-2", "tpr@fpr1e-4", "TPR0"):
+        assert (figures[name]["value"], figures[name]["threshold"]) == (0.0, None)
+        assert not figures[name]["resolved"] and figures[name]["high"] > 0
+    assert figures["fpr@tpr0.85"]["value"] == 1.0
+    assert found["binary_score_frac"]["value"] == 1.0
+    assert {b["tpr"] for b in found["strata"]["psfsize_r"]["bins"]} <= {0.0, None}
+
+
 def test_replicates_of_a_control_change_no_figure(tmp_path):
     columns = fabricated_columns(400)
     logit = drawn_logits(columns)
@@ -79,51 +114,6 @@ def test_replicates_of_a_control_change_no_figure(tmp_path):
         assert once[part] == again[part]
 
 
-def test_resampled_cells_give_wider_intervals_where_cells_differ():
-    rng = np.random.default_rng(2)
-    cell = np.repeat(np.arange(40), 100)
-    label = np.tile([0, 1], 2_000)
-    shift = rng.normal(0, 1.0, 40)[cell]  # a cell's seeing makes all its injections easy or hard
-    logit = rng.normal(size=4_000) + label * (2 + shift)
-    widths = []
-    for groups in (cell, np.arange(4_000)):
-        low, high = resample_cells(logit, label, groups, lambda r: np.array([auroc(r)]), 200).interval()
-        widths.append((high - low)[0])
-    assert widths[0] > 2 * widths[1]
-
-
-def test_resampled_rows_agree_with_the_analytic_interval_and_repeat_exactly():
-    rng = np.random.default_rng(3)
-    label = rng.random(2_000) < 0.4
-    logit = (rng.normal(size=2_000) + 1.5 * label).round(1)
-    from training.roc import auroc_interval
-
-    runs = [
-        resample_cells(logit, label, np.arange(2_000), lambda r: np.array([auroc(r)]), 400, seed)
-        for seed in (1, 1, 2)
-    ]
-    np.testing.assert_array_equal(runs[0].values, runs[1].values)
-    assert not np.array_equal(runs[0].values, runs[2].values)
-    np.testing.assert_allclose(
-        np.ravel(runs[0].interval()), auroc_interval(roc_curve(logit, label)), atol=0.003
-    )
-
-
-def test_a_resample_is_the_rows_of_the_drawn_cells_repeated():
-    rng = np.random.default_rng(5)
-    cell, label = rng.integers(100, 112, 300), rng.integers(0, 2, 300)
-    logit = (rng.normal(size=300) + label + (cell - 106) / 4).round(1)
-
-    def statistic(roc):
-        return np.array([auroc(roc), roc.n_positives, roc.n_negatives, roc.tpr[roc.at_fpr(0.1)]])
-
-    found = resample_cells(logit, label, cell, statistic, 20, seed=3).values
-    cells = np.unique(cell)
-    for values, counts in zip(found, _cell_counts(len(cells), 20, 3), strict=True):
-        rows = np.repeat(np.arange(300), counts[np.searchsorted(cells, cell)])
-        np.testing.assert_allclose(values, statistic(roc_curve(logit[rows], label[rows])))
-
-
 def test_one_cell_gives_no_interval_and_says_so(tmp_path):
     columns = fabricated_columns(400, n_cells=1)
     write_scores(tmp_path, columns, drawn_logits(columns))
@@ -131,24 +121,6 @@ def test_one_cell_gives_no_interval_and_says_so(tmp_path):
     assert result["cell_bootstrap"]["enough_cells"] is False
     assert result["figures"]["auroc"]["cell_low"] is None
     assert result["figures"]["auroc"]["low"] is not None
-
-
-def test_resamples_without_both_classes_are_counted():
-    # Two cells, one class each: half of the resamples draw one cell twice.
-    result = resample_cells(
-        [2.0, 1.0, 0.0, 0.5], [1, 1, 0, 0], [7, 7, 9, 9], lambda r: np.array([auroc(r)]), 400
-    )
-    assert 150 < result.n_one_class < 250
-    assert np.all(result.values == 1.0)
-
-
-def test_a_hundred_thousand_scores_resample_in_seconds():
-    rng = np.random.default_rng(0)
-    label = np.arange(100_000) % 2
-    logit = rng.normal(size=100_000).astype(np.float32) + label
-    start = time.perf_counter()
-    resample_cells(logit, label, rng.integers(0, 500, 100_000), lambda r: np.array([auroc(r)]), 100)
-    assert time.perf_counter() - start < 3  # 0.2 s on one core; a sort per resample would take 1 s
 
 
 def test_strata_add_up_and_are_judged_at_the_global_threshold():
@@ -167,6 +139,8 @@ def test_strata_add_up_and_are_judged_at_the_global_threshold():
     assert sharp["high"] == 1.1 and sharp["low"] is None
     assert sharp["tpr"] == np.mean(columns["logit"][inside & label] >= 1.0)
     assert sharp["fpr"] == np.mean(columns["logit"][inside & ~label] >= 1.0)
+    found = columns["logit"][inside & label] >= 1.0
+    assert (sharp["tpr_low"], sharp["tpr_high"]) == tuple(map(float, wilson(found.sum(), found.size)))
     assert sharp["auroc"] == pytest.approx(roc_auc_score(label[inside], columns["logit"][inside]))
 
 
@@ -188,6 +162,12 @@ def test_masks_and_footprint_are_classes_of_which_each_row_is_in_one():
     assert footprint(ra, dec).tolist() == expected
     borders = footprint(np.array([180.0, 180, 10, 10]), np.array([-10.0, -10.01, 5, 4.99])).tolist()
     assert borders == expected
+
+
+@pytest.mark.parametrize("n", [40_000, 2_999_999, 3_000_000])
+def test_the_partial_area_needs_the_negatives_of_its_lowest_rate(n):
+    roc = Roc(np.array([np.inf, 1.0]), np.array([0, n]), np.array([0, 10]))
+    assert quoted_figures(roc, {})["pauc@logfpr"]["resolved"] == (n >= 3_000_000)
 
 
 def test_purities_are_those_of_the_points_they_are_at(metrics):
@@ -277,7 +257,7 @@ def bad_column(root):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (bad_nan, "1 of 20 logits are NaN or infinite"),
+        (bad_nan, "1 of 20 logits are NaN or infinite (task_id "),
         (bad_one_class, "one class only: 0 positives and 20 negatives"),
         (bad_mixed_models, "2 different scorings"),
         (bad_repeated, "20 of 40 rows repeat a task_id"),

@@ -2,44 +2,19 @@
 
 import base64
 import html
-import io
 import json
 import re
 import shutil
-import subprocess
 
-import numpy as np
 import pytest
-from fabricate import EXPERIMENT, HOSTILE, SVG, write_record, write_sections, write_workspace
-from matplotlib.image import imread
+from fabricate import EXPERIMENT, HOSTILE, SVG, write_record, write_sections
 
 from darkhaloscope.page import duration, number, percent
-from darkhaloscope.pictures import lupton_rgb
-from darkhaloscope.validation.examples import CHOICE, choose, read_choice
-from evaluation.gallery import pictures
-from evaluation.report import as_json, extremes, galleries, main, render
-from evaluation.scores import Scores, read_scores
+from evaluation.report import as_json, main, render
+from evaluation.section import CHECKS
 from evaluation.workspace import Missing, WorkspaceError, hash_faults, read_workspace
 
 PARTS = f"{EXPERIMENT.variant}/{EXPERIMENT.experiment_id}"
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    root = tmp_path_factory.mktemp("run")
-    write_workspace(root, 120)
-    return root
-
-
-@pytest.fixture(scope="module")
-def page(run):
-    assert main([str(run)]) == 0
-    return (run / "report" / "index.html").read_text()
-
-
-@pytest.fixture
-def copy(run, tmp_path):
-    return shutil.copytree(run, tmp_path / "run")
 
 
 def test_the_page_needs_nothing_but_itself(page):
@@ -95,10 +70,42 @@ def test_every_check_is_a_section_with_its_verdict_tables_and_pictures(run, page
     assert "column 11 with a long name" in page and ">0.1429<" in page
 
 
+def test_of_a_figure_that_too_few_rows_carry_the_range_is_shown_and_not_the_value(page, copy):
+    assert '<div class="card faint"><span>tpr@fpr1e-2</span><b>' in page
+    file = copy / "evaluation" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    figure, purity = metrics["figures"]["tpr@fpr1e-2"], metrics["purity"][0]
+    assert f"<b>{percent(figure['low'])} to {percent(figure['high'])}</b>" in page
+    assert f'<td>tpr@fpr1e-2</td><td class="n soft"><small class="soft">{percent(purity["low"])}' in page
+    figure["resolved"] = True
+    for row in metrics["purity"]:
+        row["resolved"] = True
+    file.write_text(json.dumps(metrics))
+    page = render(read_workspace(str(copy)))
+    assert f"<span>tpr@fpr1e-2</span><b>{percent(figure['value'])}</b>" in page
+    assert f'<td>tpr@fpr1e-2</td><td class="n">{percent(purity["value"])}<br>' in page
+
+
+def test_a_check_that_was_not_made_is_said_not_to_have_been(page):
+    for name, (asks, command) in CHECKS.items():
+        shown = f"<span>{html.escape(asks)}</span><b>not run</b><span><code>{command}</code>"
+        assert (shown in page) == (name != "gates")
+
+
+def test_scores_of_the_rows_a_network_was_chosen_with_are_not_called_a_test(page, copy):
+    assert "No test." not in page
+    file = copy / "evaluation" / "metrics.json"
+    metrics = json.loads(file.read_text())
+    metrics["scored_with"]["split"] = "val"
+    file.write_text(json.dumps(metrics))
+    page = render(read_workspace(str(copy)))
+    assert "<b>No test.</b>" in page and "On the split val:" in page
+
+
 def test_purity_and_calibration_are_those_of_the_files(run, page):
     metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
     for row in metrics["purity"]:
-        assert percent(row["value"]) in page and percent(row["high"]) in page
+        assert f"{percent(row['low'])} to {percent(row['high'])}" in page and not row["resolved"]
     assert "<b>Not calibrated.</b>" in page
     for name, found in metrics["calibration"]["reliability"].items():
         assert f'<td>{name}</td><td class="n">{number(found["ece"])}</td>' in page
@@ -165,7 +172,7 @@ def test_figures_of_an_older_format_are_not_misread(copy):
     file = copy / "evaluation" / "metrics.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 0}))
     metrics = read_workspace(str(copy)).metrics
-    assert isinstance(metrics, Missing) and "format 0, this code reads 2" in metrics.reason
+    assert isinstance(metrics, Missing) and "format 0, this code reads 3" in metrics.reason
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path, capsys):
@@ -187,139 +194,9 @@ def test_one_of_several_experiments_must_be_named(copy):
         read_workspace(str(copy), "third")
 
 
-def decoded(uri):
-    image = imread(io.BytesIO(base64.b64decode(uri.split(",")[1])), format="png")
-    return (image[::-1, :, :3] * 255).round().astype(np.uint8)
-
-
-def test_the_pictures_show_the_coadd_without_the_arc_the_arc_and_their_sum(run):
-    root = str(run / "phase4c" / PARTS)
-    arcs, controls = choose(read_choice(root), 2, 1)
-    injected, control = pictures(root, [arcs[-1], controls[0]], EXPERIMENT, {arcs[-1]: 1.5})
-    assert (injected.logit, control.logit) == (1.5, None)
-    coadd, arc, stamp = (decoded(p).astype(int) for p in (injected.coadd, injected.arc, injected.stamp))
-    radius = np.hypot(*np.mgrid[-32:32, -32:32]) * 0.262
-    ring = np.abs(radius - injected.facts["theta_e_arcsec"]) < 0.3
-    far = radius > 6
-    assert stamp[ring].sum() > 1.1 * coadd[ring].sum()  # the arc is in the stamp and not in the coadd
-    assert arc[ring].sum() > 3 * arc[far].mean() * arc[ring].size
-    assert np.abs(coadd[far] - stamp[far]).max() <= 3  # of 255: the faint wings of the source
-    assert control.coadd == control.stamp
-    assert control.arc != control.coadd
-
-
-def test_pictures_are_drawn_with_north_up():
-    image = np.zeros((3, 64, 64))
-    image[:, 50:, :] = 1.0  # high y
-    from evaluation.gallery import _png
-
-    top_row_of_the_file = decoded(_png(image))[-1]
-    assert np.array_equal(top_row_of_the_file, lupton_rgb(image)[-1])
-    assert top_row_of_the_file.max() == 255 > 50 > decoded(_png(image))[0].max()
-
-
-def test_stamps_are_chosen_over_the_whole_range_of_arc_snr():
-    n = 100
-    rows = {name: np.zeros(n) for name in CHOICE}
-    rows |= {
-        "task_id": np.array([f"{i:032x}" for i in range(n)], object),
-        "cutout_ok": (np.arange(n) > 3).astype(int),
-        "label": 1 - np.arange(n) % 2,
-        "region_split": np.array(["test"] * 60 + ["train"] * 40, object),
-        "arc_snr": np.arange(n, dtype=float),
-    }
-    rows["arc_snr"][10] = np.nan
-    arcs, controls = choose(rows, 5, 3)
-    assert [int(t, 16) for t in arcs] == [4, 18, 32, 44, 58]
-    assert [int(t, 16) for t in controls] == [5, 7, 9]
-    rows["region_split"][:] = "train"
-    assert int(choose(rows, 5, 3)[0][-1], 16) == 98
-    rows["cutout_ok"][:] = 0
-    assert choose(rows) == ([], [])
-
-
-def test_the_worst_mistakes_are_the_extreme_logits_of_each_class():
-    columns = {
-        "task_id": np.array(list("abcdef"), object),
-        "label": np.array([0, 0, 1, 1, 1, 0]),
-        "logit": np.array([3.0, -1, -5, -4, 2, 9], np.float32),
-        "arc_snr": np.array([50, 50, np.nan, 11, 30, 1]),
-    }
-    controls, arcs = extremes(Scores(columns, {}, "", {}), 10.0)
-    assert controls[2] == ["f", "a", "b"]
-    assert arcs[2] == ["d", "e"]  # c has no measured arc
-
-
-def test_damaged_scores_cost_the_pictures_their_logits_not_silently(copy):
-    part = next((copy / "scores").rglob("*.parquet"))
-    part.write_bytes(b"PAR1")
-    found = galleries(read_workspace(str(copy)))
-    assert isinstance(found, Missing)
-    assert part.name in found.reason
-
-
 def test_values_are_written_for_people():
     assert [number(v) for v in (1234567, 0.123456, 12345.6, None, float("nan"), True, "x")] == [
         "1,234,567", "0.1235", "12,346", "–", "–", "True", "x",
     ]  # fmt: skip
     assert [percent(v) for v in (0.0, 0.5, 0.00012, None)] == ["0.0 %", "50.0 %", "0.012 %", "–"]
     assert [duration(v) for v in (3.14, 600, None)] == ["3.1 s", "10.0 min", "–"]
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Return a function that runs headless Chromium on a URL and returns what it printed."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.skip("no chromium: apt-get install -y chromium (Debian's package)")
-    profile = tmp_path_factory.mktemp("profile")
-    flags = (
-        "headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking",
-        "disable-component-update", "disable-sync", f"user-data-dir={profile}",
-    )  # fmt: skip
-
-    def run(url, *more):
-        command = [chromium, *(f"--{f}" for f in (*flags, *more)), url]
-        return subprocess.run(command, check=True, timeout=120, capture_output=True, text=True).stdout
-
-    return run
-
-
-@pytest.mark.slow
-def test_a_browser_shows_the_page(run, page, browser, tmp_path):
-    for width in (390, 1200):
-        picture = tmp_path / f"{width}.png"
-        browser(
-            (run / "report" / "index.html").as_uri(), f"window-size={width},3000", f"screenshot={picture}"
-        )
-        shown = imread(picture)[:, :, :3]
-        assert shown.shape[:2] == (3000, width)
-        assert len(np.unique(shown.reshape(-1, 3), axis=0)) > 1_000
-    assert read_scores(str(run / "scores" / EXPERIMENT.name)).hash in page
-
-
-MEASURE = """onload = () => {
-  const d = f.contentDocument, r = d.documentElement, all = [...d.body.querySelectorAll('*')];
-  found.textContent = JSON.stringify({
-    wide: r.scrollWidth, screen: r.clientWidth,
-    images: d.images.length, anchors: d.querySelectorAll('nav a').length,
-    broken: [...d.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt),
-    out: all.filter(e => !e.closest('.wide') && e.getBoundingClientRect().right > r.clientWidth + 1)
-      .map(e => e.outerHTML.slice(0, 80)) }) }"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("width", [390, 768])
-def test_on_a_phone_the_page_is_no_wider_than_the_screen_and_every_picture_is_drawn(
-    page, browser, tmp_path, width
-):
-    # The page runs no script, so a page around it measures it, as wide as a phone and all of it opened.
-    opened = html.escape(page.replace("<details>", "<details open>"))
-    measure = tmp_path / "measure.html"
-    frame = f'<iframe id="f" width="{width}" height="800" style="border:0" srcdoc="{opened}"></iframe>'
-    measure.write_text(f'{frame}<pre id="found"></pre><script>{MEASURE}</script>')
-    found = json.loads(
-        re.search(r'<pre id="found">(.*?)</pre>', browser(measure.as_uri(), "dump-dom")).group(1)
-    )
-    assert found["broken"] == [] and found["images"] > 60 and found["anchors"] > 9
-    assert found["screen"] <= width and found["wide"] <= found["screen"] and found["out"] == []

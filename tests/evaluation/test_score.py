@@ -1,5 +1,7 @@
 """Scoring: what is written, with which preprocessing, how it resumes, what it refuses."""
 
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -7,52 +9,22 @@ from astropy.table import Table
 from fabricate import fabricated_columns, fabricated_pixels, write_stamps
 from survey_testing import write_brick
 
-from darkhaloscope.calibration import Temperature
 from darkhaloscope.dataset import committed_files, content_hash, open_part, read_table
-from darkhaloscope.experiment import Experiment
 from darkhaloscope.results import SCORES
-from darkhaloscope.sections import Training
 from darkhaloscope.stage import read_record
 from darkhaloscope.survey.bricks import brick_centre, parse_names
 from evaluation import score as module
 from evaluation import sources
-from evaluation.calibrate import Calibration, CalibrationError, write_calibration
-from evaluation.calibration import Isotonic
-from evaluation.committee import averaged_logits, d4_views, load_committee
+from evaluation.committee import Committee, load_committee
 from evaluation.score import main, score
 from evaluation.scores import read_scores
 from evaluation.sources import stamp_files
 from training import checkpoint
 from training.data import make_batch
-from training.models import Finder
 from training.predict import predict
-from training.preprocess import Preprocessing
 
 N = 18
 torch.set_num_threads(1)  # two threads on a busy two-core machine wait for each other: 30 times slower
-
-
-@pytest.fixture(scope="module")
-def finder(tmp_path_factory):
-    """Path of a checkpoint of a small untrained network."""
-    torch.manual_seed(0)
-    experiment = Experiment("t", "v", "id", training=Training(arch="small_resnet"))
-    preprocessing = Preprocessing(norm_method="sky_asinh")
-    path = tmp_path_factory.mktemp("finder") / "best.pt"
-    content = {"model": Finder("small_resnet", preprocessing).state_dict(), "config": experiment.as_dict()}
-    rest = {"preprocessing": preprocessing.as_dict(), "data": {}, "progress": {}, "metrics": {}}
-    checkpoint.save(path, {**content, **rest, "training_state": {}})
-    return str(path)
-
-
-@pytest.fixture(scope="module")
-def packed(tmp_path_factory):
-    """Packed shards of 18 rows in three files; one row has no stamp."""
-    root = tmp_path_factory.mktemp("pack")
-    columns = fabricated_columns(N)
-    columns["cutout_ok"][7] = 0
-    write_stamps(root / "split=test", columns, fabricated_pixels(columns), parts=3)
-    return str(root)
 
 
 def run(finder, packed, out, **more):
@@ -96,23 +68,6 @@ def test_stage_4c_output_is_scored_by_its_split_column(finder, tmp_path):
     assert record["counts"] == {"rows_in": 15, "scored": 14, "without_stamp": 1}
 
 
-def test_the_eight_views_are_the_symmetries_of_the_square():
-    stamp = torch.arange(2 * 9.0).reshape(1, 2, 3, 3)
-    views = [v for v in d4_views(stamp)]
-    assert len({tuple(v.flatten().tolist()) for v in views}) == 8
-    assert any(torch.equal(v, stamp.transpose(-1, -2)) for v in views)
-    assert all(torch.equal(v[:, :, 1, 1], stamp[:, :, 1, 1]) for v in views)
-
-
-def test_averaged_logits_do_not_depend_on_orientation(finder, packed):
-    model, preprocessing, _ = checkpoint.load_finder_model(finder)
-    with open_part(committed_files(f"{packed}/split=test")[2]) as part:
-        batch = make_batch(part.read(), preprocessing, "test")
-    turned = batch._replace(stamps=torch.rot90(batch.stamps, 1, (2, 3)).flip(2).contiguous())
-    assert np.abs(predict(model, batch) - predict(model, turned)).max() > 1e-4
-    np.testing.assert_allclose(averaged_logits(model, batch), averaged_logits(model, turned), atol=1e-5)
-
-
 def test_a_run_that_died_continues_and_gives_the_same_scores(finder, packed, tmp_path, monkeypatch):
     run(finder, packed, tmp_path / "whole")
     commits = []
@@ -132,6 +87,34 @@ def test_a_run_that_died_continues_and_gives_the_same_scores(finder, packed, tmp
     run(finder, packed, tmp_path / "cut")
     assert committed_files(str(tmp_path / "cut"))[0] == first[0]
     assert read_table(str(tmp_path / "cut")).equals(read_table(str(tmp_path / "whole")))
+
+
+def test_the_network_does_not_wait_until_a_file_of_scores_is_committed(finder, packed, tmp_path, monkeypatch):
+    batches, second, commit, score_rows = [], threading.Event(), module.commit_chunk, Committee.score
+
+    def scores(*arguments):
+        batches.append(1)
+        if len(batches) == 2:
+            second.set()
+        return score_rows(*arguments)
+
+    def commits(*arguments):
+        assert second.wait(30), "the next file's rows are scored only after this file's commit"
+        return commit(*arguments)
+
+    monkeypatch.setattr(Committee, "score", scores)
+    monkeypatch.setattr(module, "commit_chunk", commits)
+    assert run(finder, packed, tmp_path)["counts"]["scored"] == N - 1
+
+
+def test_a_file_without_a_stamp_is_committed_and_counted(finder, tmp_path):
+    columns = fabricated_columns(N)
+    columns["cutout_ok"][6:12] = 0
+    write_stamps(tmp_path / "p" / "split=test", columns, fabricated_pixels(columns), parts=3)
+    record = run(finder, str(tmp_path / "p"), tmp_path / "out")
+    assert record["counts"] == {"rows_in": N, "scored": N - 6, "without_stamp": 6}
+    scored = read_table(str(tmp_path / "out")).column("task_id").to_pylist()
+    assert scored == [*columns["task_id"][:6], *columns["task_id"][12:]]
 
 
 def test_the_output_of_other_options_is_refused_unless_overwritten(finder, packed, tmp_path, capsys):
@@ -171,88 +154,6 @@ def test_another_normalisation_than_the_checkpoints_is_refused_and_its_own_is_no
     assert "norm_method is 'sky_asinh', not 'outer'" in capsys.readouterr().err
     assert not (tmp_path / "a").exists()
     assert main([*arguments, str(tmp_path / "b"), "--norm_method", "sky_asinh"]) == 0
-
-
-@pytest.fixture(scope="module")
-def second(finder, tmp_path_factory):
-    """Path of a checkpoint of a network with other weights."""
-    content = checkpoint.load(finder)
-    torch.manual_seed(1)
-    content["model"] = Finder("small_resnet", Preprocessing(norm_method="sky_asinh")).state_dict()
-    path = tmp_path_factory.mktemp("second") / "best.pt"
-    checkpoint.save(path, {k: v for k, v in content.items() if k != "format"})
-    return str(path)
-
-
-def calibrated(folder, path, temperature, bias, d4=False):
-    """Store a calibration of a checkpoint (or of the committee of several); return its URL."""
-    hash_ = path if isinstance(path, str) and len(path) == 16 else load_committee([path]).hash
-    made = Calibration(Temperature(temperature, bias), Isotonic((0.0, 1.0), (0.0, 1.0)), 0.5, 10, 10,
-                       {"checkpoint": hash_, "d4": d4, "split": "val"}, "s" * 16)  # fmt: skip
-    url = str(folder / f"{hash_}-{temperature}.json")
-    write_calibration(url, made)
-    return url
-
-
-def test_a_calibration_fills_the_probability_and_leaves_the_logit(finder, packed, tmp_path):
-    run(finder, packed, tmp_path / "raw")
-    committee = load_committee([finder], [calibrated(tmp_path, finder, 0.5, -1.0)])
-    score(committee, stamp_files(packed, "test"), "test", str(tmp_path / "fit"), progress=False)
-    raw, fit = (read_table(str(tmp_path / name)) for name in ("raw", "fit"))
-    assert raw.column("probability").null_count == raw.column("logit_spread").null_count == N - 1
-    logit = fit.column("logit").to_numpy()
-    np.testing.assert_array_equal(logit, raw.column("logit").to_numpy())
-    np.testing.assert_allclose(
-        fit.column("probability").to_numpy(), 1 / (1 + np.exp(1 - logit / 0.5)), rtol=1e-6
-    )
-
-
-def test_an_ensemble_is_the_mean_of_calibrated_logits_with_its_spread(finder, second, packed, tmp_path):
-    fits = [calibrated(tmp_path, finder, 0.5, -1.0), calibrated(tmp_path, second, 2.0, 3.0)]
-    single = []
-    for i, path in enumerate((finder, second)):
-        run(path, packed, tmp_path / f"{i}")
-        single.append(read_table(str(tmp_path / f"{i}")).column("logit").to_numpy().astype(float))
-    committee = load_committee([finder, second], fits[::-1])
-    score(committee, stamp_files(packed, "test"), "test", str(tmp_path / "both"), progress=False)
-    both = read_table(str(tmp_path / "both"))
-    a, b = single[0] / 0.5 - 1, single[1] / 2 + 3
-    np.testing.assert_allclose(both.column("logit").to_numpy(), (a + b) / 2, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(both.column("logit_spread").to_numpy(), np.abs(a - b) / np.sqrt(2), rtol=1e-4)
-    np.testing.assert_allclose(
-        both.column("probability").to_numpy(), 1 / (1 + np.exp(-(a + b) / 2)), rtol=1e-5
-    )
-    assert committee.hash == load_committee([second, finder], fits).hash
-    assert committee.hash not in (m.hash for m in committee.members)
-    assert read_scores(str(tmp_path / "both")).provenance["members"] == [m.hash for m in committee.members]
-    again = load_committee([finder, second], [*fits, calibrated(tmp_path, committee.hash, 3.0, 0.0)])
-    assert again.calibration.temperature == Temperature(3.0, 0.0)  # fitted to the ensemble's own logits
-
-
-def test_calibrations_that_do_not_belong_to_the_networks_are_refused(
-    finder, second, packed, tmp_path, capsys
-):
-    own, other = calibrated(tmp_path, finder, 0.5, 0.0), calibrated(tmp_path, second, 2.0, 0.0)
-    with pytest.raises(CalibrationError, match="no calibration of it was given"):
-        load_committee([finder, second], [own])
-    with pytest.raises(CalibrationError, match="of one model's logits only"):
-        load_committee([finder], [other])
-    with pytest.raises(CalibrationError, match="with d4 True"):
-        load_committee([finder], [own], d4=True)
-    arguments = [
-        "--checkpoint",
-        finder,
-        second,
-        "--data",
-        packed,
-        "--out",
-        str(tmp_path / "o"),
-        "--device",
-        "cpu",
-    ]
-    assert main(arguments) == 1
-    assert "an ensemble averages calibrated logits" in capsys.readouterr().err
-    assert not (tmp_path / "o").exists()
 
 
 def test_every_split_of_stamps_that_are_not_packed(finder, tmp_path):

@@ -10,7 +10,7 @@ from evaluation.section import Picture, Section, Table, read_all, write
 def test_a_section_comes_back_and_other_files_are_left_alone(tmp_path):
     section = Section(
         "Gates", "All hold.", {"scores": "ab"}, "pass",
-        [Table("by gate", ["gate", "AUC"], [["core", 0.51], ["metadata", None]])],
+        [Table(["gate", "AUC"], [["core", 0.51], ["metadata", None]], "by gate")],
         [Picture("core", "core.svg")], {"core": {"auc": 0.51}},
     )  # fmt: skip
     (tmp_path / "metrics.json").write_text('{"format": 1}')

@@ -9,7 +9,15 @@ from fabricate import EXPERIMENT, drawn_logits, fabricated_columns, write_record
 
 from darkhaloscope.intervals import wilson
 from darkhaloscope.results import SELECTION
-from evaluation.completeness import AXES, SHAPE, read_selection_function
+from evaluation.completeness import (
+    AXES,
+    CELLS,
+    KEY,
+    cell_of,
+    cells_table,
+    read_selection_function,
+    shape_of,
+)
 from evaluation.section import read_all
 from evaluation.selection_function import main
 
@@ -39,13 +47,13 @@ def made(tmp_path_factory):
 
 def run(root, out, metrics="metrics.json", scores="scores"):
     command = ["--scores", str(root / scores), "--metrics", str(root / metrics), "--out", str(out)]
-    return main(command)
+    return main([*command, "--cells", "fine"])
 
 
 def test_a_cell_holds_the_share_of_its_injections_that_pass_and_n_and_interval(made):
     root, c, logit = made
     table = pq.read_table(root / "out" / "selection_function.parquet")
-    assert table.schema.equals(SELECTION.arrow()) and table.num_rows == 2 * np.prod(SHAPE)
+    assert table.schema.equals(SELECTION.arrow()) and table.num_rows == 2 * np.prod(shape_of(CELLS["fine"]))
     rows = table.to_pylist()
     busy = max((r for r in rows if r["fpr"] == "fpr1e-3"), key=lambda r: r["n"])
     inside = c["control_kind"] == "none"
@@ -89,8 +97,35 @@ def test_users_get_the_cells_share_and_nan_where_nothing_was_injected(made):
         0
     ]  # one cell, and nothing above 2.5 was injected
     assert np.isfinite(beyond[0]) and np.isnan(beyond[1]), "nothing is extrapolated"
-    with pytest.raises(ValueError, match=r"0 cells at 'fpr1e-4'; there are \['fpr1e-2', 'fpr1e-3'\]"):
+    with pytest.raises(ValueError, match=r"no cells at 'fpr1e-4'; there are \['fpr1e-2', 'fpr1e-3'\]"):
         read_selection_function(str(root / "out" / "selection_function.parquet"), "fpr1e-4")
+
+
+def test_four_lenses_counted_by_hand(tmp_path):
+    values = {
+        "theta_e_arcsec": np.array(
+            [1.1, 1.2, 1.74, 1.75]
+        ),  # the last one is in the next cell: edges belong to the upper
+        "src_mag_r": np.full(4, 23.5),
+        "psfsize_r": np.array([1.3, 1.4, 1.3, 1.3]),
+        "psfdepth_r": np.array([24.0, 25.0, 24.5, 24.5]),
+        "mag_r": np.array([18.0, 21.0, 19.0, 19.0]),
+    }
+    edges, facts = (
+        CELLS["coarse"],
+        {"prior": {}, "limits": {a: [float(v.min()), float(v.max())] for a, v in values.items()}},
+    )
+    table = cells_table(cell_of(values, edges), np.array([3.0, 1.0, 2.0, 3.0]), {"fpr1e-2": 2.0}, edges)
+    pq.write_table(table.replace_schema_metadata({KEY: json.dumps(facts)}), tmp_path / "s.parquet")
+    found = read_selection_function(str(tmp_path / "s.parquet"), "fpr1e-2")
+    value, low, high = found.completeness(
+        [1.1, 1.75, 1.3, 1.0, 1.8], [23.5, 23.5, 23.4, 23.5, 23.5], 1.3, 24.5
+    )
+    assert value[:2].tolist() == [2 / 3, 1.0], "two of three are at or above the threshold, one of one"
+    assert (low[0], high[0]) == pytest.approx((0.2077, 0.9385), abs=1e-4)  # Wilson's interval of 2 in 3
+    assert np.isnan(value[2:]).all(), (
+        "a source brighter, and lenses smaller and larger, than any that was injected"
+    )
 
 
 def test_the_section_states_prior_threshold_and_counts_and_warns_of_a_partial_source_plane(made):
@@ -101,7 +136,9 @@ def test_the_section_states_prior_threshold_and_counts_and_warns_of_a_partial_so
     assert figures["thresholds"] == {"fpr1e-2": 1.5, "fpr1e-3": 2.5}
     assert figures["counts"]["injections"] == N // 2 - 5
     assert "not over the whole source plane" in section["lead"]
-    assert len(section["tables"]) == 2 * len(AXES) and len(section["pictures"]) == 4
+    drawn_from = dict(section["tables"][0]["rows"])
+    assert drawn_from["max_offset_over_theta_e"] == injection.max_offset_over_theta_e
+    assert len(section["tables"]) == 1 + 2 * len(AXES) and len(section["pictures"]) == 4
     assert all((made[0] / "out" / p["file"]).stat().st_size > 10_000 for p in section["pictures"])
 
 

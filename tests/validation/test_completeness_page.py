@@ -41,9 +41,9 @@ def test_the_page_has_every_bin_of_every_axis_and_says_how_many_are_empty(tmp_pa
     for section, axis in zip(page.sections, AXES, strict=False):
         (table,) = section.tables
         assert len(table.rows) == 2 * (len(AXES[axis]) - 1)
-        assert "300 injections" in table.caption and "empty bins" in table.caption
+        assert "300 injections" in table.title and "empty bins" in table.title
     shown = sum(len(t.rows) for s in page.sections[len(AXES) :] for t in s.tables)
-    empty = [t.caption for s in page.sections[len(AXES) :] for t in s.tables]
+    empty = [t.title for s in page.sections[len(AXES) :] for t in s.tables]
     assert 0 < shown < 2 * N_CELLS and all("cells empty" in caption for caption in empty)
     html = render_page(page)
     assert html.count("data:image/png") == len(AXES) + 2 * len(PAIRS)

@@ -92,7 +92,7 @@ def workspace(tmp_path):
 
 
 def table(page, section, caption):
-    (found,) = [t for s in page.sections if s.title == section for t in s.tables if t.caption == caption]
+    (found,) = [t for s in page.sections if s.title == section for t in s.tables if t.title == caption]
     return {row[0]: row[1:] for row in found.rows}
 
 
