@@ -14,8 +14,8 @@ from darkhaloscope.results import ANCHORS
 from darkhaloscope.sections import Fetch, Survey, Training
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.transfer import Client
-from evaluation.anchors import main, parser
-from evaluation.cutout_service import ServiceFailed, fetch_cutout
+from evaluation.anchors.__main__ import main, parser
+from evaluation.anchors.cutout_service import ServiceFailed, fetch_cutout
 from evaluation.section import read_all
 from training import checkpoint
 from training.models import Finder

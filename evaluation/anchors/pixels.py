@@ -18,9 +18,9 @@ from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import Client
 from darkhaloscope.validation.examples import pixels_of
-from evaluation.anchor_catalogue import galaxies_near
-from evaluation.anchor_gates import centroid_fault, j_name_fault, match
-from evaluation.cutout_service import ServiceFailed, fetch_cutout
+from evaluation.anchors.cutout_service import ServiceFailed, fetch_cutout
+from evaluation.anchors.galaxies import galaxies_near
+from evaluation.anchors.position_gates import centroid_fault, j_name_fault, match
 
 GATES = ("table", "name", "footprint", "catalogue", "pixels", "centroid")
 """In the order in which an anchor meets them; it is refused by the first that it does not pass."""
@@ -83,7 +83,7 @@ def check(anchors: Positions, experiment: Experiment, source: Source) -> Checked
     """Let anchors pass the gates, and cut the stamps of those that do through the pipeline's own stages.
 
     Args:
-        anchors: of `anchor_sets.join`.
+        anchors: of `sets.join`.
         experiment: the checkpoint's, with `survey` saying where the coadds and catalogues are.
         source: the tables and connections.
 
