@@ -15,6 +15,8 @@ from darkhaloscope.effects import cohens_d
 from darkhaloscope.intervals import CONFIDENCE
 
 Verdict = Literal["pass", "fail", "unresolved", "reported"]
+VERDICTS = ("fail", "unresolved", "pass", "reported")
+"""In the order in which they are shown."""
 SIGMAS = 2.0  # standard errors within which an AUC counts as 0.5
 CLASSIFIERS = (
     7  # that are asked together: on clean data one in six such sets has an AUC beyond 2 standard errors
@@ -113,7 +115,22 @@ def auc_gate(
         float(v) if np.isfinite(v) else None for v in (area, area - _Z * error, area + _Z * error)
     )
     rule, verdict = (AUC_RULE, auc_verdict(area, null, error)) if judged else ("none: reported", "reported")
+    if verdict == "unresolved":
+        note = _joined(note, _wanted(error, AUC_RESOLVED))
     return Gate(name, about, asks, "AUC", value, low, high, n, rule, verdict, note)
+
+
+def _wanted(error: float, resolved: float) -> str:
+    """Say how many stamps would settle a gate: errors fall with the root of their number."""
+    if not np.isfinite(error):
+        return "there are none to compare"
+    if error <= resolved:
+        return "chance, or a weak shortcut: other stamps would say"
+    return f"{(error / resolved) ** 2:.1f} times as many stamps would say"
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
 
 
 D_RULE = (
@@ -146,6 +163,8 @@ def difference_gate(
         verdict = "fail"
     else:
         verdict = "pass" if abs(d) <= D_BOUND and SIGMAS * error <= D_BOUND else "unresolved"
+    if verdict == "unresolved":
+        note = _joined(note, _wanted(error, D_BOUND / SIGMAS))
     low, high = d - _Z * error, d + _Z * error
     return Gate(name, about, asks, "Cohen's d", d, low, high, n, D_RULE, verdict, note)
 
@@ -153,4 +172,4 @@ def difference_gate(
 def counts(gates: Sequence[Gate]) -> dict[str, int]:
     """Return how many gates have which verdict."""
     verdicts: list[Any] = [g.verdict for g in gates]
-    return {v: verdicts.count(v) for v in ("pass", "fail", "unresolved", "reported")}
+    return {v: verdicts.count(v) for v in VERDICTS}

@@ -7,10 +7,11 @@ import pytest
 import torch
 from gate_cases import GATED, SIZE, make_pixels, make_rows, write_checkpoint, write_pack
 
+from evaluation.gates import looks
 from evaluation.gates import rows as rows_module
 from evaluation.gates.__main__ import FAILED, main
 from evaluation.gates.classifiers import told_apart, told_by_cnn
-from evaluation.gates.data import data_gates, duplicate_gates, normalisation_gates
+from evaluation.gates.data import annulus_gates, conditions, data_gates, duplicate_gates, normalisation_gates
 from evaluation.gates.measure import measure
 from evaluation.gates.rows import read_rows
 from evaluation.gates.verdict import auc_verdict, block_auc, difference_gate
@@ -60,8 +61,43 @@ def test_clean_data_pass_every_classifier_and_fail_no_gate(clean):
     without_arc = {n: v for n, v in found.items() if n.startswith("without arc")}
     assert len(without_arc) == 7
     assert set(without_arc.values()) == {"pass"}
-    with_arc = {g.name: g for g in gates if g.verdict == "reported"}
-    assert with_arc["with arc: core"].value > 0.8, "the arc itself is light in the core"
+    light = {g.name: g.value for g in gates if g.verdict == "reported"}
+    assert light["with arc: core"] > 0.8, "the arc itself is light in the core"
+    assert light["with arc: core, drawn on controls"] == pytest.approx(light["with arc: core"], abs=0.05)
+
+
+def test_light_of_arcs_is_compared_with_the_prior_on_controls_and_with_real_lenses(clean):
+    """Where something else makes positives brighter, or real lenses are brighter, the figures part."""
+    rows, found, _ = clean
+    brighter = {n: v * np.where(found.label, 1.3, 1.0)[:, None] for n, v in found.with_arc.items()}
+    real = np.full((12, 3, SIZE, SIZE), 9.0, np.float32)
+    light = {
+        g.name: g
+        for g in data_gates(rows, replace(found, with_arc=brighter), real)
+        if g.verdict == "reported"
+    }
+    own, drawn = (light[f"with arc: total flux{end}"].value for end in ("", ", drawn on controls"))
+    assert own > drawn + 0.05
+    assert light["with arc: core, real lenses"].value > 0.99
+    assert light["with arc: core, real lenses"].n["positives"] == 12
+
+
+@pytest.mark.parametrize("name", [c for names in looks.CONDITIONS.values() for c in names])
+def test_a_condition_that_goes_with_the_class_fails_its_gate_alone(clean, name):
+    _, found, _ = clean
+    values = found.condition[name]
+    moved = replace(found, condition=found.condition | {name: values + 0.5 * values.std() * found.label})
+    gates = conditions(moved, np.zeros(len(found.label), int))
+    assert [g.name.split(": ")[1] for g in gates if g.verdict == "fail"] == [name]
+
+
+@pytest.mark.parametrize("what", ["centre", "scale"])
+def test_a_sky_that_goes_with_the_class_fails_its_gate(clean, what):
+    _, found, _ = clean
+    name = f"annulus {what} r"
+    moved = found.level[name] + 0.5 * found.level[name].std() * found.label
+    gates = annulus_gates(replace(found, level=found.level | {name: moved}), np.zeros(len(found.label), int))
+    assert [g.name for g in gates if g.verdict == "fail"] == [name]
 
 
 def brighter_seeing(columns):
@@ -80,7 +116,11 @@ def leaking_null(columns):
     ("plant", "caught_by"),
     [
         ({"core": 1.15}, {"without arc: core"}),
-        ({"noise": 1.2}, {"without arc: border", "without arc: annulus", "without arc: MAD"}),
+        (
+            {"noise": 1.2},
+            {f"without arc: {look}" for look in ("border", "annulus", "MAD", "moments")}
+            | {"annulus scale g"},
+        ),
         ({"rows": brighter_seeing}, {"without arc: metadata", "seeing: psfsize_r"}),
         ({"change": leaking_null}, {"without arc: metadata"}),
     ],
@@ -209,23 +249,23 @@ def test_one_command_writes_a_section_with_pictures_and_its_status_says_what_fai
         assert (tmp_path / picture["file"]).read_bytes().startswith(b"\x89PNG")
     assert len(section["pictures"]) == 5
     failed = [n for n, g in gates.items() if g["verdict"] == "fail"]
+    shown = [row[:2] for row in section["tables"][1]["rows"]]
+    assert shown[0][1] == "fail", "what failed comes first"
     assert failed, "an untrained network keeps no order"
     assert all(gates[n]["about"] == "model" for n in failed)
     assert section["verdict"] == "fail"
     assert "fail" in capsys.readouterr().out
     assert section["made_from"]["data"]
+    assert main(arguments) == FAILED, "a network's failure counts unless it is asked not to"
 
 
 def test_data_of_one_class_and_no_data_are_refused(finders, tmp_path, capsys):
     arguments = ["--checkpoint", finders["sky_asinh"][1], "--out", str(tmp_path / "out"), "--data"]
     assert main([*arguments, str(tmp_path)]) == 1
     columns = make_rows(60)
-    pack = write_pack(
-        tmp_path / "one", columns, make_pixels(columns), lambda c: c | {"kept": None} if 0 else c
-    )
-    assert main([*arguments, pack, "--limit", "0"]) == 1
-    assert "they need both" in capsys.readouterr().err
-    assert FAILED == 2
+    one_class = lambda c: c | {"label": np.ones(60), "is_control": np.zeros(60)}  # noqa: E731
+    assert main([*arguments, write_pack(tmp_path / "one", columns, make_pixels(columns), one_class)]) == 1
+    assert "0 controls take part in the gates; they need both" in capsys.readouterr().err
 
 
 def test_few_stamps_are_unresolved_and_never_a_pass():
@@ -235,7 +275,10 @@ def test_few_stamps_are_unresolved_and_never_a_pass():
         values, block = rng.normal(size=len(label)), np.zeros(len(label))
         area, error = block_auc(values[:, None], label[:, None], block)
         assert auc_verdict(area[0], 0.5, error[0]) == expected
-        assert difference_gate("x", "data", "?", values, label, block).verdict == expected
+        gate = difference_gate("x", "data", "?", values, label, block)
+        assert gate.verdict == expected and ("times as many stamps" in gate.note) == (
+            expected == "unresolved"
+        )
         assert difference_gate("x", "data", "?", values + 0.2 * label, label, block).verdict != "pass"
     assert auc_verdict(0.55, 0.5, 0.01) == "fail"
     assert auc_verdict(0.5 + 2.3 * 0.01, 0.5, 0.01) == "unresolved", "one of seven may be there by chance"
