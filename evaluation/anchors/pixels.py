@@ -102,7 +102,7 @@ def check(anchors: Positions, experiment: Experiment, source: Source) -> Checked
     pixels = np.full(len(row), "coadd", object)
     if source.service:
         wanted = (refusals.why == "") & (made.refused != "")
-        more, more_row, why = _from_service(anchors, wanted, experiment, source)
+        more, more_row, why = from_service(anchors, wanted, experiment, source)
         made.refused[wanted] += "; " + why[wanted]
         stamps, row = pa.concat_tables([stamps, more]), np.concatenate([row, more_row])
         pixels = np.concatenate([pixels, np.full(len(more_row), "cutout_service", object)])
@@ -144,7 +144,7 @@ def _at_galaxies(
     return Positions(columns, anchors.fault, anchors.source), host
 
 
-def _from_service(
+def from_service(
     anchors: Positions, wanted: np.ndarray, experiment: Experiment, source: Source
 ) -> tuple[pa.Table, np.ndarray, np.ndarray]:
     """Ask the cutout service for some anchors, given by (n,) bool; after a few failures in a row for no more.

@@ -111,9 +111,8 @@ def auc_gate(
     n: dict[str, int], note: str = "", judged: bool = True,
 ) -> Gate:  # fmt: skip
     """Return the gate "the classes cannot be told" from an AUC, or (not judged) the figure alone."""
-    value, low, high = (
-        float(v) if np.isfinite(v) else None for v in (area, area - _Z * error, area + _Z * error)
-    )
+    bounds = np.clip((area, area - _Z * error, area + _Z * error), 0, 1)
+    value, low, high = (float(v) if np.isfinite(v) else None for v in bounds)
     rule, verdict = (AUC_RULE, auc_verdict(area, null, error)) if judged else ("none: reported", "reported")
     if verdict == "unresolved":
         note = _joined(note, _wanted(error, AUC_RESOLVED))
