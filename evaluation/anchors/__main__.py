@@ -14,8 +14,9 @@ Which lenses. Each set is stated by itself; none is added to another.
 The last five are an allow-list of papers over lenscat, whose table you give (the package has more than you need):
     pip download --no-deps lenscat && unzip lenscat-*.whl lenscat/data/catalog.csv
     ... --lenscat lenscat/data/catalog.csv
---lenses NAME=FILE adds a set of yours, --contaminants FILE things that are no lenses, by type (ring, merger, spiral).
-Positions are decimal degrees; hours and sexagesimal text are refused.
+--lenses NAME=FILE adds a set of yours, --contaminants FILE things that are no lenses, with a column of types (ring,
+merger, spiral). Such a file has columns name, ra, dec in decimal degrees (hours and sexagesimal text are refused) and,
+where they are known, theta_e_arcsec and src_mag_r: what an arc is expected to look like is stated from them.
 
 Which gates. An anchor is scored only if it has a catalogued galaxy (extended, z < 21) within 1.5 arcsec, lies in the
 footprint in g, r and z, has a stamp by the pipeline's own rules, the light's centroid within 1 arcsec of the position,
@@ -168,18 +169,32 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser(
         "python -m evaluation.anchors",
+        usage="%(prog)s --checkpoint FILE --metrics FILE --out FOLDER [more, see below]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--checkpoint", required=True, help="finder to confront")
+    p.add_argument("--checkpoint", required=True, metavar="FILE", help="finder to confront")
     p.add_argument(
-        "--metrics", required=True, help="metrics.json of evaluation.evaluate for it: the thresholds"
+        "--metrics",
+        required=True,
+        metavar="FILE",
+        help="metrics.json of evaluation.evaluate for it: the thresholds",
     )
-    p.add_argument("--out", required=True, help="folder for anchors.json, anchors.parquet and the sheets")
+    p.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="folder for anchors.json, anchors.parquet and the sheets",
+    )
     which = p.add_argument_group("which anchors")
     which.add_argument("--lenscat", default="", metavar="FILE", help="lenscat's catalog.csv")
     which.add_argument(
-        "--kinds", nargs="+", default=list(ADMITTED), choices=ADMITTED, help="of lenscat (default all)"
+        "--kinds",
+        nargs="+",
+        default=list(ADMITTED),
+        choices=ADMITTED,
+        metavar="SET",
+        help="sets of lenscat (default all)",
     )
     which.add_argument(
         "--lenses", nargs="+", type=_named, default=[], metavar="NAME=FILE", help="further sets of lenses"

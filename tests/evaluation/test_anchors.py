@@ -227,10 +227,8 @@ def test_catalogues_of_a_server_that_is_down_are_asked_for_twice_and_no_more(dow
 def test_a_cutout_service_that_is_down_is_asked_once_and_no_more(down, monkeypatch, tmp_path):
     monkeypatch.setattr("evaluation.anchors.pixels.GIVE_UP_AFTER", 1)
     experiment, source, ra, dec = down
-    lenses = write_positions(
-        tmp_path / "l.csv",
-        [{"name": i, "ra": r, "dec": d} for i, (r, d) in enumerate(zip(ra, dec, strict=True))],
-    )
+    rows = [{"name": r, "ra": r, "dec": d} for r, d in zip(ra, dec, strict=True)]
+    lenses = write_positions(tmp_path / "lenses.csv", rows)
     stamps, _, why = from_service(sets.from_file(lenses, "mine"), np.ones(3, bool), experiment, source)
     assert stamps.num_rows == 0 and "refused" in why[0]
     assert all("not asked, since 1 requests in a row failed" in w for w in why[1:])
