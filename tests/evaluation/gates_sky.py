@@ -18,7 +18,7 @@ from darkhaloscope.sections import Grid, Training
 from darkhaloscope.survey.photometry import magnitude
 
 SIZE, SPACING, SIDE = 64, 45, 1305  # pixels: of a stamp, between hosts, of the brick
-ARCS = Grid((0.7, 1.0, 1.3), (1.5, 2.5), (0.1, 0.2), (0.0, 0.3), (0.0, 0.04))
+ARCS = Grid((0.7, 1.0, 1.3), (3.0, 4.0), (0.1, 0.2), (0.0, 0.3), (0.0, 0.04))
 
 
 def an_experiment(source="sersic", controls="unpaired", psf="moffat", kernel="", **training):

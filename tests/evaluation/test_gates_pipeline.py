@@ -1,12 +1,20 @@
 """Gates on stamps that stages 4a and 4c make, of every kind: clean ones pass, each planted shortcut is caught."""
 
+import dataclasses
+
 import numpy as np
+import oracle
 import pytest
 import torch
 from gate_cases import write_checkpoint
 from gates_sky import SIZE, an_experiment, stage_stamps, write_stamps
 
+from darkhaloscope.injection.arcs import arc_of, scene_of
 from darkhaloscope.lensing.psf import psf_profile
+from darkhaloscope.records import STAMPS, stamp_metadata
+from darkhaloscope.schema import to_batch
+from evaluation.gates import looks
+from evaluation.gates.classifiers import told_apart
 from evaluation.gates.data import data_gates, normalisation_gates
 from evaluation.gates.measure import measure
 from evaluation.gates.rows import read_rows
@@ -64,6 +72,36 @@ def test_clean_stamps_fail_no_gate_and_their_light_goes_as_far_as_the_prior_s(
         own, drawn = gates[f"with arc: {name}"], gates[f"with arc: {name}, drawn on controls"]
         assert own.verdict == drawn.verdict == "reported"
         assert own.value == pytest.approx(drawn.value, abs=0.03)
+
+
+def test_an_oracle_draws_the_light_that_the_gates_compare_with(made):
+    """Core and total flux of controls with arcs by adaptive quadrature, as far as the renderer's own take them."""
+    config, columns, pixels = made
+    if config.injection.source != "sersic" or config.psf.model != "moffat":
+        pytest.skip("the oracle is asked about Sersic sources under a Moffat PSF")
+    some = np.flatnonzero(columns["label"] == 0)[:160]
+    columns, bare = {n: v[some] for n, v in columns.items()}, pixels[some]
+    scene = scene_of(columns)
+    names = [f.name for f in dataclasses.fields(scene) if f.name != "flux"]
+    truth = []
+    for i in range(len(some)):
+        profiles = [oracle.moffat(columns[f"fwhm_{b}"][i], config.psf.moffat_beta) for b in "grz"]
+        row = {n: np.broadcast_to(getattr(scene, n), len(some))[i] for n in names}
+        image, _ = oracle.truth(row, profiles, (SIZE, SIZE), tolerance=1e-6)
+        truth.append(image * scene.flux[i][:, None, None])
+    given, zeros = np.arange(len(some)) % 2 == 0, np.zeros(len(some), int)
+    house = arc_of(to_batch(STAMPS, columns, stamp_metadata("float32", SIZE)), config)
+    for look in looks.WITH_ARC.values():
+        own, drawn = (
+            told_apart(
+                look((bare + arcs * given[:, None, None, None]).astype("f4")),
+                given,
+                columns["host_id"],
+                zeros,
+            )
+            for arcs in (house, np.array(truth))
+        )
+        assert 0.7 < own.auc == pytest.approx(drawn.auc, abs=0.01)
 
 
 def test_full_normalisation_fails(made, finders, tmp_path):
