@@ -17,14 +17,12 @@ from darkhaloscope.intervals import CONFIDENCE
 Verdict = Literal["pass", "fail", "unresolved", "reported"]
 VERDICTS = ("fail", "unresolved", "pass", "reported")
 """In the order in which they are shown."""
-SIGMAS = 2.0  # standard errors within which an AUC counts as 0.5
-CLASSIFIERS = (
-    7  # that are asked together: on clean data one in six such sets has an AUC beyond 2 standard errors
-)
+SIGMAS = 2.0  # standard errors that are chance where one gate is asked
+CLASSIFIERS, DIFFERENCES = 7, 27  # gates of each figure that are asked together
 FAIL_SIGMAS = -float(ndtri(ndtr(-SIGMAS) / CLASSIFIERS))  # 2.7: as unlikely for any of them as 2 is for one
+D_SIGMAS = -float(ndtri(ndtr(-SIGMAS) / (2 * DIFFERENCES)))  # 3.3: the same, to either side
 AUC_RESOLVED = 0.03  # standard error above which an AUC says too little: a shortcut of AUC 0.56 would pass
 D_BOUND = 0.1  # difference of two class means, in standard deviations, that is let pass
-D_SIGMAS = 3.0  # standard errors a difference must also stand out by: there are a dozen of them
 _Z = float(ndtri(0.5 + CONFIDENCE / 2))
 
 
@@ -133,7 +131,7 @@ def _joined(*notes: str) -> str:
 
 
 D_RULE = (
-    f"|d| at most {D_BOUND:g}, or within {D_SIGMAS:g} standard errors of 0; unresolved where a d of {D_BOUND:g} is "
+    f"|d| at most {D_BOUND:g}, or within {D_SIGMAS:.1f} standard errors of 0; unresolved where a d of {D_BOUND:g} is "
     f"within {SIGMAS:g} errors"
 )
 
