@@ -7,6 +7,7 @@ import pytest
 import torch
 from gate_cases import GATED, SIZE, make_pixels, make_rows, write_checkpoint, write_pack
 
+from darkhaloscope.records import NO_SOURCE
 from evaluation.gates import looks
 from evaluation.gates import rows as rows_module
 from evaluation.gates.__main__ import FAILED, main
@@ -208,6 +209,22 @@ def test_replicates_count_once_and_pairs_stay_together(finders, tmp_path):
     assert len(np.unique(host[positive])) == positive.sum()
     assert len(np.unique(host[~positive])) == (~positive).sum()
     assert len(np.intersect1d(host[positive], host[~positive])) == 100
+
+
+def test_rows_that_the_network_is_not_trained_on_and_rows_of_a_catalogue_take_no_part(tmp_path):
+    def some(columns):
+        kind = np.where(np.arange(400) % 10 < 2, NO_SOURCE, columns["source_kind"]).astype(object)
+        return columns | {"source_kind": kind, "cutout_ok": (np.arange(400) % 10 < 8).astype(np.int8)}
+
+    columns = make_rows(400)
+    pack = write_pack(tmp_path, columns, make_pixels(columns), some)
+    every = read_rows(pack, GATED, 1_000)
+    assert every.chosen.sum() == 240
+    bounded = read_rows(pack, replace(GATED, training=replace(GATED.training, min_arc_snr=20.0)), 1_000)
+    bright = bounded.columns["task_id"][bounded.chosen]
+    snr = dict(zip(columns["task_id"], columns["arc_snr"], strict=True))
+    assert 60 < len(bright) < 200 and min(snr[i] for i in bright) >= 20
+    assert "as the network was trained on" in bounded.how[0]
 
 
 def test_controls_matched_in_total_magnitude_are_compared_at_equal_host_magnitude(tmp_path):
