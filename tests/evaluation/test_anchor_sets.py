@@ -100,12 +100,8 @@ def test_no_position_stands_in_the_code():
     """Two numbers of four decimals side by side would be one."""
     for path in Path(evaluation.anchors.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            values = getattr(node, "elts", getattr(node, "args", getattr(node, "values", [])))
-            numbers = (
-                [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, float)]
-                if isinstance(values, list)
-                else []
-            )
+            values = node.args if isinstance(node, ast.Call) else getattr(node, "elts", [])
+            numbers = [v.value for v in values if isinstance(v, ast.Constant) and isinstance(v.value, float)]
             assert sum(round(v, 3) != v for v in numbers) < 2, f"{path.name}: {numbers}"
 
 
