@@ -172,7 +172,12 @@ def main(argv: list[str] | None = None) -> int:
         value = "-" if gate.value is None else f"{gate.value:.3f}"
         print(f"{gate.verdict:10s} {gate.name:28s} {gate.figure} {value}{interval}")
     print(f"{section.lead}\n-> {join(a.out, NAME + '.json')}")
-    wanted = {"all": ("data", "model"), "data": ("data",), "nothing": ()}[a.fail_on]
+    return exit_status(gates, a.fail_on)
+
+
+def exit_status(gates: Sequence[Gate], fail_on: str) -> int:
+    """Return `FAILED` where a gate failed that counts: of all, only those about the data, or of none (nothing)."""
+    wanted = {"all": ("data", "model"), "data": ("data",), "nothing": ()}[fail_on]
     return FAILED if any(g.verdict == "fail" and g.about in wanted for g in gates) else 0
 
 

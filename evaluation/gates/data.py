@@ -41,7 +41,7 @@ def data_gates(rows: Rows, found: Measured, real: np.ndarray | None = None) -> l
     by_cnn = told_by_cnn(found.pixels, found.label, host, split)
     gates.append(_told("without arc: tiny CNN", asks, by_cnn, found.label))
     for name in looks.WITH_ARC:
-        gates += _light(name, found, host, split, real)
+        gates += light_gates(name, found, host, split, real)
     gates += conditions(found, split) + annulus_gates(found, split)
     return gates + duplicate_gates(rows)
 
@@ -52,13 +52,19 @@ def _told(name: str, asks: str, told: Told, label: np.ndarray, judged: bool = Tr
     return auc_gate(name, "data", asks, told.auc, told.null, told.error, n, note, judged)
 
 
-def _light(
+def light_gates(
     name: str, found: Measured, host: np.ndarray, split: np.ndarray, real: np.ndarray | None
 ) -> list[Gate]:
     """Return how well light alone tells injections from controls, and what that compares with: no gates.
 
     An arc adds light, so it tells. Where it tells injections better than the same prior drawn on controls, or than real
     lenses, something else than the arc adds light.
+
+    Args:
+        name: of `looks.WITH_ARC`.
+        found: of `measure`.
+        host, split: (n,) numbers of each row's galaxy and split.
+        real: stamps of real lenses, (n, band, y, x) nmgy/pixel; None: there are none.
     """
     bare = found.with_arc[name]
     gates = [_told(f"with arc: {name}", f"How well does the {name} tell the classes with the arc?",

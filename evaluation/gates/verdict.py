@@ -143,16 +143,20 @@ def difference_gate(
     """Return the gate "this quantity has the same mean in both classes": Cohen's d within blocks, averaged."""
     values, label, blocks = np.asarray(values, float), np.asarray(label), np.asarray(blocks)
     there = np.isfinite(values)
-    found, weights = [], []
+    found, weights, apart = [], [], False
     for block in np.unique(blocks):
         both = [values[there & (blocks == block) & c] for c in (label, ~label)]
         if min(map(len, both)) >= 2:
+            apart |= not any(map(np.ptp, both)) and not np.isclose(both[0][0], both[1][0])
             d, error = cohens_d([len(v) for v in both], [v.mean() for v in both], [v.var() for v in both])
             found.append(d)
             weights.append(1.0 / error**2)
     n = {"positives": int((there & label).sum()), "controls": int((there & ~label).sum())}
     if not found:
         return Gate(name, about, asks, "Cohen's d", None, None, None, n, D_RULE, "unresolved", note)
+    if apart:  # no spread to measure the difference in, and none could be larger
+        told = _joined(note, "each class has one value, its own")
+        return Gate(name, about, asks, "Cohen's d", None, None, None, n, D_RULE, "fail", told)
     d, error = float(np.average(found, weights=weights)), float(np.sum(weights) ** -0.5)
     if np.ptp(values[there]) == 0:
         verdict: Verdict = "pass"  # one and the same value says nothing, however few the stamps

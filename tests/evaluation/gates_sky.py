@@ -21,10 +21,10 @@ SIZE, SPACING, SIDE = 64, 45, 1305  # pixels: of a stamp, between hosts, of the 
 ARCS = Grid((0.7, 1.0, 1.3), (3.0, 4.0), (0.1, 0.2), (0.0, 0.3), (0.0, 0.04))
 
 
-def an_experiment(source="sersic", controls="unpaired", psf="moffat", kernel="", **training):
+def an_experiment(source="sersic", controls="unpaired", psf="moffat", kernel="", grid=ARCS, **training):
     """An experiment on small stamps; a kind of source, of controls and of PSF."""
     made = experiment(
-        injection={"source": source, "controls": controls, "grid": "custom", "custom_grid": ARCS},
+        injection={"source": source, "controls": controls, "grid": "custom", "custom_grid": grid},
         psf={"model": psf, "kernel": kernel}, stamps={"size": SIZE},
     )  # fmt: skip
     return dataclasses.replace(made, training=Training(arch="small_resnet", precision="fp32", **training))

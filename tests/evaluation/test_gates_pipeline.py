@@ -7,7 +7,7 @@ import oracle
 import pytest
 import torch
 from gate_cases import write_checkpoint
-from gates_sky import SIZE, an_experiment, stage_stamps, write_stamps
+from gates_sky import ARCS, SIZE, an_experiment, stage_stamps, write_stamps
 
 from darkhaloscope.injection.arcs import arc_of, scene_of
 from darkhaloscope.lensing.psf import psf_profile
@@ -104,8 +104,10 @@ def test_an_oracle_draws_the_light_that_the_gates_compare_with(made):
         assert 0.7 < own.auc == pytest.approx(drawn.auc, abs=0.01)
 
 
-def test_full_normalisation_fails(made, finders, tmp_path):
-    assert "normalisation scale r" in failed(judged(tmp_path, made, finders["full"]))
+def test_full_normalisation_fails_where_arcs_are_bright(finders, tmp_path):
+    config = an_experiment(grid=dataclasses.replace(ARCS, theta_e_arcsec=(1.5, 2.0), src_dmag=(0.5, 1.0)))
+    gates = judged(tmp_path, (config, *stage_stamps(config)), finders["full"])
+    assert "normalisation scale g" in failed(gates)
 
 
 def brighter_cores(columns, pixels):

@@ -93,7 +93,7 @@ def test_cutouts_that_are_none_are_refused_by_name(content, said, place, tmp_pat
 
 @pytest.fixture(scope="module")
 def datasets(tmp_path_factory):
-    """Two packs of the same kind of injections, one of which says that they are real lenses; one, brighter."""
+    """Two packs of the same kind of injections, one of which says that they are real lenses; one, noisier."""
     root = tmp_path_factory.mktemp("real")
 
     def real(columns):
@@ -101,14 +101,14 @@ def datasets(tmp_path_factory):
             "sample": np.where(columns["label"] == 1, "real_positive", columns["sample"]).astype(object)
         }
 
-    for name, seed, change, core in (("pack", 0, dict, 1), ("alike", 1, real, 1), ("brighter", 1, real, 3)):
+    for name, seed, change, noise in (("pack", 0, dict, 1), ("alike", 1, real, 1), ("noisier", 1, real, 4)):
         columns = make_rows(480 if name == "pack" else 160, seed)
-        write_pack(root / name, columns, make_pixels(columns, seed, core=core), change)
+        write_pack(root / name, columns, make_pixels(columns, seed, noise=noise), change)
     write_checkpoint(root / "c.pt")
     return root
 
 
-@pytest.mark.parametrize(("real", "told"), [("alike", False), ("brighter", True)])
+@pytest.mark.parametrize(("real", "told"), [("alike", False), ("noisier", True)])
 def test_real_lenses_come_as_rows_of_a_stamps_dataset(datasets, tmp_path, real, told):
     """All splits of theirs, and none of its controls."""
     assert run(datasets, datasets / real, tmp_path) == 0
