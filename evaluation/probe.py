@@ -32,7 +32,7 @@ from evaluation.gates.pictures import save
 from evaluation.gates.rows import SPLITS
 from evaluation.score import REFUSALS
 from evaluation.section import Picture, Section, Table, write
-from evaluation.seen import HOST, Seen, read_injections, read_real
+from evaluation.seen import HOST, Seen, see_injections, see_real
 from training.checkpoint import load_finder_model
 from training.selection import DataError
 
@@ -90,8 +90,8 @@ def run_probe(
         One of `evaluation.score.REFUSALS`, ConfigError.
     """
     model, _, trained = load_finder_model(checkpoint, device)
-    lenses = read_real(real, model)
-    injections = read_injections(data, model, trained, split, limit)
+    lenses = see_real(real, model)
+    injections = see_injections(data, model, trained, split, limit)
     chosen = matched(lenses.host, injections.host)
     made_from = {"checkpoint": file_hash(checkpoint), "data": injections.content, "real": lenses.content}
     injections = Seen(injections.feature[chosen], injections.host[chosen])

@@ -113,7 +113,7 @@ def gates(out: str, experiment: Experiment) -> Step:
         "shortcut gates: is there anything but the arc?",
         python(
             "-m", "evaluation.gates", "--checkpoint", checkpoint, "--data", place(out, "pack", experiment),
-            "--out", join(out, "evaluation"), "--variants", "32", "--fail-on", "data",
+            "--out", join(out, "evaluation"), "--fail-on", "data",
         ),
     )  # fmt: skip
 

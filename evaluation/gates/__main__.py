@@ -24,7 +24,8 @@ from evaluation.gates.measure import measure
 from evaluation.gates.network import network_gates
 from evaluation.gates.pictures import write_pictures
 from evaluation.gates.rows import SPLITS, read_rows
-from evaluation.gates.verdict import Gate, counts
+from evaluation.gates.verdict import VERDICTS, Gate, counts
+from evaluation.real_lenses import read_real
 from evaluation.score import REFUSALS
 from evaluation.section import Picture, Section, Table, write
 from training.checkpoint import load_finder_model
@@ -37,6 +38,7 @@ def run_gates(
     data: str,
     checkpoint: str,
     out: str,
+    real: str = "",
     split: str = "test",
     limit: int = 20_000,
     variants: int = 1_000,
@@ -49,6 +51,7 @@ def run_gates(
         data: URL of packed shards, or of stage 4c's output. Gates about the data take all its splits.
         checkpoint: path of a checkpoint of `training/train.py`.
         out: URL of the folder for the section, a run's `evaluation`.
+        real: place of real lenses, as `evaluation.real_lenses.read_real` takes it, to compare the arcs' light with.
         split: the one the network is asked about.
         limit: galaxies of each class and split at most.
         variants: positives at most whose ring, blob and shuffled stamp are scored.
@@ -61,10 +64,12 @@ def run_gates(
     model, _, trained = load_finder_model(checkpoint, device)
     rows = read_rows(data, trained, limit)
     found = measure(rows, model, split, variants, progress)
-    gates = data_gates(rows, found) + network_gates(rows, found, model)
+    lenses = read_real(real, model.preprocessing) if real else None
+    gates = data_gates(rows, found, lenses and lenses.stamps) + network_gates(rows, found, model)
     pictures = write_pictures(out, gates, found)
     gates = [replace(g, pictures=_explained_by(g, pictures)) for g in gates]
     made_from = {"data": rows.content, "checkpoint": file_hash(checkpoint)}
+    made_from |= {"real": lenses.content} if lenses else {}
     section = make_section(gates, list(pictures.values()), made_from, rows.how, split)
     write(out, NAME, section)
     return section, gates
@@ -107,13 +112,14 @@ def make_section(
 
 
 def _table(title: str, gates: Sequence[Gate]) -> Table:
+    """Return gates as a table, what failed first."""
     columns = ("gate", "verdict", "figure", "value", "95 % low", "high", "N", "rule", "question")
     rows = [
         (
             g.name, g.verdict, g.figure, _rounded(g.value), _rounded(g.low), _rounded(g.high),
             ", ".join(f"{k} {v:,}" for k, v in g.n.items()), g.threshold, g.asks + (f" ({g.note})" if g.note else ""),
         )
-        for g in gates
+        for g in sorted(gates, key=lambda g: VERDICTS.index(g.verdict))
     ]  # fmt: skip
     return Table(columns, rows, title)
 
@@ -128,6 +134,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", required=True, help="URL of packed shards, or of stage 4c's output")
     p.add_argument("--checkpoint", required=True, help="checkpoint of training/train.py")
     p.add_argument("--out", required=True, help="URL of the run's evaluation folder")
+    p.add_argument(
+        "--real",
+        default="",
+        metavar="PLACE",
+        help="real lenses to compare arcs with: a folder of .npz, or stamps",
+    )
     p.add_argument(
         "--split", default="test", choices=SPLITS, help="what the network is asked about (default test)"
     )
@@ -149,16 +161,23 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
     try:
-        section, gates = run_gates(a.data, a.checkpoint, a.out, a.split, a.limit, a.variants, a.device)
+        section, gates = run_gates(
+            a.data, a.checkpoint, a.out, a.real, a.split, a.limit, a.variants, a.device
+        )
     except (*REFUSALS, ConfigError) as error:
         print(f"gates: {error}", file=sys.stderr)
         return 1
-    for gate in gates:
+    for gate in sorted(gates, key=lambda g: VERDICTS.index(g.verdict), reverse=True):
         interval = "" if gate.low is None else f"  [{gate.low:.3f}, {gate.high:.3f}]"
         value = "-" if gate.value is None else f"{gate.value:.3f}"
         print(f"{gate.verdict:10s} {gate.name:28s} {gate.figure} {value}{interval}")
     print(f"{section.lead}\n-> {join(a.out, NAME + '.json')}")
-    wanted = {"all": ("data", "model"), "data": ("data",), "nothing": ()}[a.fail_on]
+    return exit_status(gates, a.fail_on)
+
+
+def exit_status(gates: Sequence[Gate], fail_on: str) -> int:
+    """Return `FAILED` where a gate failed that counts: of all, only those about the data, or of none (nothing)."""
+    wanted = {"all": ("data", "model"), "data": ("data",), "nothing": ()}[fail_on]
     return FAILED if any(g.verdict == "fail" and g.about in wanted for g in gates) else 0
 
 

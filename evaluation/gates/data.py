@@ -8,7 +8,7 @@ from scipy.spatial import cKDTree
 from darkhaloscope.sky import chord, unit_vectors
 from darkhaloscope.survey.duplicates import RADIUS_ARCSEC
 from evaluation.gates import looks
-from evaluation.gates.classifiers import Told, told_apart, told_by_cnn
+from evaluation.gates.classifiers import FOLDS, Told, told_apart, told_by_cnn
 from evaluation.gates.measure import Measured
 from evaluation.gates.rows import Rows
 from evaluation.gates.verdict import Gate, Verdict, auc_gate, difference_gate
@@ -21,55 +21,98 @@ _WHERE = {
     "moments": "mean, spread, skewness, kurtosis and extremes of all pixels",
     "metadata": "every column that does not know the injection",
 }
-CNN = "tiny CNN"
 
 
-def data_gates(rows: Rows, found: Measured) -> list[Gate]:
-    """Return the gates about the data."""
+def data_gates(rows: Rows, found: Measured, real: np.ndarray | None = None) -> list[Gate]:
+    """Return the gates about the data, and beside them how far the light of arcs goes.
+
+    Args:
+        rows: of `read_rows`.
+        found: of `measure`.
+        real: stamps of real lenses (n, band, y, x) nmgy/pixel, to compare the injections' light with.
+    """
     host, split = rows.columns["host_id"][found.row], _numbers(rows.columns["split"][found.row])
     gates = []
     for name, features in found.look.items():
-        told = told_apart(features, found.label, host, split)
         asks = f"Can the classes be told, the arc taken away, by {_WHERE[name]}?"
-        gates.append(_told(f"without arc: {name}", asks, told, found))
+        gates.append(
+            _told(f"without arc: {name}", asks, told_apart(features, found.label, host, split), found.label)
+        )
     asks = "Can they be told, the arc taken away, by a convolutional network of 5,000 parameters?"
-    gates.append(
-        _told("without arc: tiny CNN", asks, told_by_cnn(found.pixels, found.label, host, split), found)
-    )
-    for name, features in found.with_arc.items():
-        told = told_apart(features, found.label, host, split)
-        asks = f"How well does the {name} tell the classes with the arc? An arc adds light, so it does."
-        gates.append(_told(f"with arc: {name}", asks, told, found, judged=False))
-    gates += _conditions(found, split)
-    gates += [_level(found, split, k) for k in found.level if k.startswith("annulus")]
+    by_cnn = told_by_cnn(found.pixels, found.label, host, split)
+    gates.append(_told("without arc: tiny CNN", asks, by_cnn, found.label))
+    for name in looks.WITH_ARC:
+        gates += light_gates(name, found, host, split, real)
+    gates += conditions(found, split) + annulus_gates(found, split)
     return gates + duplicate_gates(rows)
 
 
-def _told(name: str, asks: str, told: Told, found: Measured, judged: bool = True) -> Gate:
-    n = {"positives": int(found.label.sum()), "controls": int((~found.label).sum())}
+def _told(name: str, asks: str, told: Told, label: np.ndarray, judged: bool = True) -> Gate:
+    n = {"positives": int(label.sum()), "controls": int((~label).sum())}
     note = f"{told.null:.3f} ± {told.error:.3f} where there is nothing to learn"
     return auc_gate(name, "data", asks, told.auc, told.null, told.error, n, note, judged)
 
 
+def light_gates(
+    name: str, found: Measured, host: np.ndarray, split: np.ndarray, real: np.ndarray | None
+) -> list[Gate]:
+    """Return how well light alone tells injections from controls, and what that compares with: no gates.
+
+    An arc adds light, so it tells. Where it tells injections better than the same prior drawn on controls, or than real
+    lenses, something else than the arc adds light.
+
+    Args:
+        name: of `looks.WITH_ARC`.
+        found: of `measure`.
+        host, split: (n,) numbers of each row's galaxy and split.
+        real: stamps of real lenses, (n, band, y, x) nmgy/pixel; None: there are none.
+    """
+    bare = found.with_arc[name]
+    gates = [_told(f"with arc: {name}", f"How well does the {name} tell the classes with the arc?",
+                   told_apart(bare, found.label, host, split), found.label, False)]  # fmt: skip
+    control = ~found.label
+    given = np.unique(host[control], return_inverse=True)[1] % 2 == 0  # every second galaxy
+    features = np.where(given[:, None], found.drawn[name][control], bare[control])
+    if min(given.sum(), (~given).sum()) >= FOLDS:
+        told = told_apart(features, given, host[control], split[control])
+        asks = f"And controls with their virtual arc from other controls, by {name}?"
+        gates.append(_told(f"with arc: {name}, drawn on controls", asks, told, given, False))
+    if real is not None and len(real) >= FOLDS:
+        features = np.concatenate([looks.WITH_ARC[name](real), bare[control]])
+        label = np.arange(len(features)) < len(real)
+        own = np.concatenate([-1 - np.arange(len(real)), host[control]])
+        told = told_apart(features, label, own, np.zeros(len(label), int))
+        asks = f"And real lenses from controls, by {name}? Hosts are not matched."
+        gates.append(_told(f"with arc: {name}, real lenses", asks, told, label, False))
+    return gates
+
+
 def normalisation_gates(rows: Rows, found: Measured, method: str) -> list[Gate]:
     """Return the gates on what the model's own normalisation subtracts and divides by, arc included."""
-    split = _numbers(rows.columns["split"][found.row])
-    return [_level(found, split, name, method) for name in found.level if name.startswith("model")]
+    split, gates = _numbers(rows.columns["split"][found.row]), []
+    for name, values in found.level.items():
+        kind, what, band = name.split()
+        if kind == "model":
+            asks = f"Does the network's normalisation ({method}) tell the classes ({what}, {band})?"
+            values = np.log(values) if what == "scale" else values
+            gates.append(
+                difference_gate(f"normalisation {what} {band}", "model", asks, values, found.label, split)
+            )
+    return gates
 
 
-def _level(found: Measured, split: np.ndarray, name: str, method: str = "") -> Gate:
-    kind, what, band = name.split()
-    if kind == "annulus":
-        asks = f"Is the sky around the host the same in both classes with the arc ({what}, {band})?"
-        return difference_gate(f"annulus {what} {band}", "data", asks, found.level[name], found.label, split)
-    asks = f"Does the network's normalisation ({method}) tell the classes ({what}, {band})?"
-    values = found.level[name]
-    if what == "scale":
-        values = np.log(values)
-    return difference_gate(f"normalisation {what} {band}", "model", asks, values, found.label, split)
+def annulus_gates(found: Measured, split: np.ndarray) -> list[Gate]:
+    """Return the gates on the sky around the host, arc included; split: (n,) numbers of the splits."""
+    asks = "Is the sky around the host the same in both classes with the arc ({}, {})?"
+    return [
+        difference_gate(name, "data", asks.format(*name.split()[1:]), values, found.label, split)
+        for name, values in found.level.items()
+        if name.startswith("annulus")
+    ]
 
 
-def _conditions(found: Measured, split: np.ndarray) -> list[Gate]:
+def conditions(found: Measured, split: np.ndarray) -> list[Gate]:
+    """Return the gates on the conditions of the observation; split: (n,) numbers of the splits."""
     return [
         difference_gate(
             f"{group}: {name}", "data", f"Is {name} the same in both classes?", found.condition[name],

@@ -103,6 +103,9 @@ FAMILIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 """Families that are read off pixels."""
 
+WITH_ARC = {"core": core, "total flux": total_flux}
+"""Families that are read off the stamp with its arc, too: how far does the light alone go?"""
+
 CONDITIONS = {
     "seeing": ("psfsize_g", "psfsize_r", "psfsize_z"),
     "depth": ("psfdepth_g", "psfdepth_r", "psfdepth_z"),

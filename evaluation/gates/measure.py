@@ -39,6 +39,7 @@ class Measured:
         label: bool, positive.
         look: family -> features of the stamp without its arc.
         with_arc: "core" and "total flux" of the stamp as it is.
+        drawn: the same where controls have their virtual arc added: the prior, drawn on hosts that nobody touched.
         level: what the model's normalisation subtracts and divides by, and the annulus statistics, with the arc, by
             name.
         condition: columns of `looks.CONDITIONS`.
@@ -53,6 +54,7 @@ class Measured:
     label: np.ndarray
     look: dict[str, np.ndarray]
     with_arc: dict[str, np.ndarray]
+    drawn: dict[str, np.ndarray]
     level: dict[str, np.ndarray]
     condition: dict[str, np.ndarray]
     pixels: np.ndarray
@@ -99,8 +101,8 @@ def measure(rows: Rows, model: Finder, split: str, variants: int, progress: bool
         return {k.removeprefix(prefix): v for k, v in every.items() if k.startswith(prefix)}
 
     return Measured(
-        every["row"], every["label"], under("look "), under("with arc "), under("level "), under("condition "),
-        every["pixels"], every["fwhm"], every["sky_sigma"], every["meta"], under("logit "),
+        every["row"], every["label"], under("look "), under("with arc "), under("drawn "), under("level "),
+        under("condition "), every["pixels"], every["fwhm"], every["sky_sigma"], every["meta"], under("logit "),
         sheet,
     )  # fmt: skip
 
@@ -132,6 +134,7 @@ class _Some:
         self.stamps = self.batch.stamps.float().numpy()
         self.fwhm, self.sky = (self._per_band(n) for n in ("fwhm", "sky_sigma"))
         self.arcs = added_light(table, rows.experiment, arcs=arcs)
+        self.drawn = np.where(self.positive[:, None, None, None], self.stamps, self.stamps + arcs)
         self.bare = self.stamps - self.arcs
         self.noisy = self._with_virtual_noise(arcs)
 
@@ -168,8 +171,8 @@ class _Some:
         out["meta"] = self.batch.meta.numpy()
         out |= {f"look {name}": see(self.noisy) for name, see in looks.FAMILIES.items()}
         out["look metadata"] = looks.metadata(self.table)[0]
-        out["with arc core"] = looks.core(self.stamps)
-        out["with arc total flux"] = looks.total_flux(self.stamps)
+        for name, see in looks.WITH_ARC.items():
+            out[f"with arc {name}"], out[f"drawn {name}"] = see(self.stamps), see(self.drawn)
         for k, what in enumerate(("centre", "scale")):
             for i, band in enumerate(BANDS):
                 out[f"level model {what} {band}"] = levels[:, 3 * k + i].astype(float)

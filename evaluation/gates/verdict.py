@@ -15,14 +15,14 @@ from darkhaloscope.effects import cohens_d
 from darkhaloscope.intervals import CONFIDENCE
 
 Verdict = Literal["pass", "fail", "unresolved", "reported"]
-SIGMAS = 2.0  # standard errors within which an AUC counts as 0.5
-CLASSIFIERS = (
-    7  # that are asked together: on clean data one in six such sets has an AUC beyond 2 standard errors
-)
+VERDICTS = ("fail", "unresolved", "pass", "reported")
+"""In the order in which they are shown."""
+SIGMAS = 2.0  # standard errors that are chance where one gate is asked
+CLASSIFIERS, DIFFERENCES = 7, 27  # gates of each figure that are asked together
 FAIL_SIGMAS = -float(ndtri(ndtr(-SIGMAS) / CLASSIFIERS))  # 2.7: as unlikely for any of them as 2 is for one
+D_SIGMAS = -float(ndtri(ndtr(-SIGMAS) / (2 * DIFFERENCES)))  # 3.3: the same, to either side
 AUC_RESOLVED = 0.03  # standard error above which an AUC says too little: a shortcut of AUC 0.56 would pass
 D_BOUND = 0.1  # difference of two class means, in standard deviations, that is let pass
-D_SIGMAS = 3.0  # standard errors a difference must also stand out by: there are a dozen of them
 _Z = float(ndtri(0.5 + CONFIDENCE / 2))
 
 
@@ -109,15 +109,29 @@ def auc_gate(
     n: dict[str, int], note: str = "", judged: bool = True,
 ) -> Gate:  # fmt: skip
     """Return the gate "the classes cannot be told" from an AUC, or (not judged) the figure alone."""
-    value, low, high = (
-        float(v) if np.isfinite(v) else None for v in (area, area - _Z * error, area + _Z * error)
-    )
+    bounds = np.clip((area, area - _Z * error, area + _Z * error), 0, 1)
+    value, low, high = (float(v) if np.isfinite(v) else None for v in bounds)
     rule, verdict = (AUC_RULE, auc_verdict(area, null, error)) if judged else ("none: reported", "reported")
+    if verdict == "unresolved":
+        note = _joined(note, _wanted(error, AUC_RESOLVED))
     return Gate(name, about, asks, "AUC", value, low, high, n, rule, verdict, note)
 
 
+def _wanted(error: float, resolved: float) -> str:
+    """Say how many stamps would settle a gate: errors fall with the root of their number."""
+    if not np.isfinite(error):
+        return "there are none to compare"
+    if error <= resolved:
+        return "chance, or a weak shortcut: other stamps would say"
+    return f"{(error / resolved) ** 2:.1f} times as many stamps would say"
+
+
+def _joined(*notes: str) -> str:
+    return "; ".join(filter(None, notes))
+
+
 D_RULE = (
-    f"|d| at most {D_BOUND:g}, or within {D_SIGMAS:g} standard errors of 0; unresolved where a d of {D_BOUND:g} is "
+    f"|d| at most {D_BOUND:g}, or within {D_SIGMAS:.1f} standard errors of 0; unresolved where a d of {D_BOUND:g} is "
     f"within {SIGMAS:g} errors"
 )
 
@@ -129,16 +143,20 @@ def difference_gate(
     """Return the gate "this quantity has the same mean in both classes": Cohen's d within blocks, averaged."""
     values, label, blocks = np.asarray(values, float), np.asarray(label), np.asarray(blocks)
     there = np.isfinite(values)
-    found, weights = [], []
+    found, weights, apart = [], [], False
     for block in np.unique(blocks):
         both = [values[there & (blocks == block) & c] for c in (label, ~label)]
         if min(map(len, both)) >= 2:
+            apart |= not any(map(np.ptp, both)) and not np.isclose(both[0][0], both[1][0])
             d, error = cohens_d([len(v) for v in both], [v.mean() for v in both], [v.var() for v in both])
             found.append(d)
             weights.append(1.0 / error**2)
     n = {"positives": int((there & label).sum()), "controls": int((there & ~label).sum())}
     if not found:
         return Gate(name, about, asks, "Cohen's d", None, None, None, n, D_RULE, "unresolved", note)
+    if apart:  # no spread to measure the difference in, and none could be larger
+        told = _joined(note, "each class has one value, its own")
+        return Gate(name, about, asks, "Cohen's d", None, None, None, n, D_RULE, "fail", told)
     d, error = float(np.average(found, weights=weights)), float(np.sum(weights) ** -0.5)
     if np.ptp(values[there]) == 0:
         verdict: Verdict = "pass"  # one and the same value says nothing, however few the stamps
@@ -146,6 +164,8 @@ def difference_gate(
         verdict = "fail"
     else:
         verdict = "pass" if abs(d) <= D_BOUND and SIGMAS * error <= D_BOUND else "unresolved"
+    if verdict == "unresolved":
+        note = _joined(note, _wanted(error, D_BOUND / SIGMAS))
     low, high = d - _Z * error, d + _Z * error
     return Gate(name, about, asks, "Cohen's d", d, low, high, n, D_RULE, verdict, note)
 
@@ -153,4 +173,4 @@ def difference_gate(
 def counts(gates: Sequence[Gate]) -> dict[str, int]:
     """Return how many gates have which verdict."""
     verdicts: list[Any] = [g.verdict for g in gates]
-    return {v: verdicts.count(v) for v in ("pass", "fail", "unresolved", "reported")}
+    return {v: verdicts.count(v) for v in VERDICTS}

@@ -85,10 +85,10 @@ def write_pack(root, columns, pixels, change=lambda columns: columns):
     return str(root)
 
 
-def write_checkpoint(path, norm_method="sky_asinh", model=None):
+def write_checkpoint(path, norm_method="sky_asinh", model=None, size=SIZE):
     """Write a checkpoint of an untrained (or the given) network."""
     torch.manual_seed(0)
-    preprocessing = Preprocessing(norm_method=norm_method, size=SIZE)
+    preprocessing = Preprocessing(norm_method=norm_method, size=size)
     model = model or Finder("small_resnet", preprocessing)
     content = {
         "model": model.state_dict(),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -12,10 +13,15 @@ from survey_testing import Server
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.results import ANCHORS
 from darkhaloscope.sections import Fetch, Survey, Training
+from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.transfer import Client
-from evaluation.anchors import main, parser
-from evaluation.cutout_service import ServiceFailed, fetch_cutout
+from evaluation.anchors import sets
+from evaluation.anchors.__main__ import main, parser
+from evaluation.anchors.cutout_service import ServiceFailed, fetch_cutout
+from evaluation.anchors.galaxies import galaxies_near
+from evaluation.anchors.lenscat import ADMITTED
+from evaluation.anchors.pixels import Source, from_service
 from evaluation.section import read_all
 from training import checkpoint
 from training.models import Finder
@@ -198,6 +204,36 @@ def test_a_server_that_is_down_is_an_error_that_says_so(run_of, sky, tmp_path, c
     assert "anchors: " in (told := capsys.readouterr().err) and "survey-bricks" in told and "refused" in told
 
 
+@pytest.fixture
+def down(sky, tmp_path):
+    """An experiment and a source whose server is down, and the places of the three bricks."""
+    server = Server(sky)
+    server.stop()
+    experiment = Experiment("t", "v", "id", survey=Survey(source=server.url))
+    bricks = read_brick_table(str(sky / "survey-bricks-dr10-south.fits.gz"))
+    ra, dec = (np.array(v) for v in zip(*map(place, BRICKS), strict=True))
+    client = Client(Fetch(attempts=1, timeout_s=5.0))
+    return experiment, Source(bricks, str(tmp_path), client, server.url), ra, dec
+
+
+def test_catalogues_of_a_server_that_is_down_are_asked_for_twice_and_no_more(down, monkeypatch):
+    monkeypatch.setattr("evaluation.anchors.galaxies.GIVE_UP_AFTER", 2)
+    experiment, source, ra, dec = down
+    found, problem = galaxies_near(ra, dec, source.bricks, experiment, source.cache, source.client)
+    assert not len(found["ra"]) and all("refused" in p for p in problem[:2])
+    assert problem[2] == "not asked for, since 2 catalogues in a row failed"
+
+
+def test_a_cutout_service_that_is_down_is_asked_once_and_no_more(down, monkeypatch, tmp_path):
+    monkeypatch.setattr("evaluation.anchors.pixels.GIVE_UP_AFTER", 1)
+    experiment, source, ra, dec = down
+    rows = [{"name": r, "ra": r, "dec": d} for r, d in zip(ra, dec, strict=True)]
+    lenses = write_positions(tmp_path / "lenses.csv", rows)
+    stamps, _, why = from_service(sets.from_file(lenses, "mine"), np.ones(3, bool), experiment, source)
+    assert stamps.num_rows == 0 and "refused" in why[0]
+    assert all("not asked, since 1 requests in a row failed" in w for w in why[1:])
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
@@ -219,15 +255,15 @@ def test_thresholds_of_another_checkpoint_are_refused(run_of, web, tmp_path, cap
     assert "thresholds are those of checkpoint 0000" in capsys.readouterr().err
 
 
-def test_the_help_reads_like_a_guide():
+def test_the_help_reads_like_a_guide_and_names_every_set():
     text = parser().format_help()
     for word in (
         "Which lenses.",
         "Which gates.",
         "Which pixels.",
         "What comes out",
-        "lenscat",
         "1.5 arcsec",
         "79 MB",
+        *ADMITTED,
     ):
         assert word in text

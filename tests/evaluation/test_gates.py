@@ -7,13 +7,22 @@ import pytest
 import torch
 from gate_cases import GATED, SIZE, make_pixels, make_rows, write_checkpoint, write_pack
 
+from darkhaloscope.records import NO_SOURCE
+from evaluation.gates import looks
 from evaluation.gates import rows as rows_module
-from evaluation.gates.__main__ import FAILED, main
+from evaluation.gates.__main__ import FAILED, exit_status, main
 from evaluation.gates.classifiers import told_apart, told_by_cnn
-from evaluation.gates.data import data_gates, duplicate_gates, normalisation_gates
+from evaluation.gates.data import (
+    annulus_gates,
+    conditions,
+    data_gates,
+    duplicate_gates,
+    light_gates,
+    normalisation_gates,
+)  # fmt: skip
 from evaluation.gates.measure import measure
 from evaluation.gates.rows import read_rows
-from evaluation.gates.verdict import auc_verdict, block_auc, difference_gate
+from evaluation.gates.verdict import Gate, auc_verdict, block_auc, difference_gate
 from evaluation.section import read_all
 from training.checkpoint import load_finder_model
 from training.selection import DataError
@@ -60,8 +69,41 @@ def test_clean_data_pass_every_classifier_and_fail_no_gate(clean):
     without_arc = {n: v for n, v in found.items() if n.startswith("without arc")}
     assert len(without_arc) == 7
     assert set(without_arc.values()) == {"pass"}
-    with_arc = {g.name: g for g in gates if g.verdict == "reported"}
-    assert with_arc["with arc: core"].value > 0.8, "the arc itself is light in the core"
+    light = {g.name: g.value for g in gates if g.verdict == "reported"}
+    assert light["with arc: core"] > 0.8, "the arc itself is light in the core"
+    assert light["with arc: core, drawn on controls"] == pytest.approx(light["with arc: core"], abs=0.05)
+
+
+def test_light_of_arcs_is_compared_with_the_prior_on_controls_and_with_real_lenses(clean):
+    """Where something else makes positives brighter, or real lenses are brighter, the figures part."""
+    rows, found, _ = clean
+    brighter = {n: v * np.where(found.label, 1.3, 1.0)[:, None] for n, v in found.with_arc.items()}
+    real = np.full((12, 3, SIZE, SIZE), 9.0, np.float32)
+    host, split = rows.columns["host_id"][found.row], np.zeros(len(found.label), int)
+    moved = replace(found, with_arc=brighter)
+    light = {g.name: g for look in looks.WITH_ARC for g in light_gates(look, moved, host, split, real)}
+    own, drawn = (light[f"with arc: total flux{end}"].value for end in ("", ", drawn on controls"))
+    assert own > drawn + 0.05
+    assert light["with arc: core, real lenses"].value > 0.99
+    assert light["with arc: core, real lenses"].n["positives"] == 12
+
+
+@pytest.mark.parametrize("name", [c for names in looks.CONDITIONS.values() for c in names])
+def test_a_condition_that_goes_with_the_class_fails_its_gate_alone(clean, name):
+    _, found, _ = clean
+    values = np.random.default_rng(0).normal(size=len(found.label)) + 0.5 * found.label
+    moved = replace(found, condition=found.condition | {name: values})
+    gates = conditions(moved, np.zeros(len(found.label), int))
+    assert [g.name.split(": ")[1] for g in gates if g.verdict == "fail"] == [name]
+
+
+@pytest.mark.parametrize("what", ["centre", "scale"])
+def test_a_sky_that_goes_with_the_class_fails_its_gate(clean, what):
+    _, found, _ = clean
+    name = f"annulus {what} r"
+    moved = found.level[name] + 0.5 * found.level[name].std() * found.label
+    gates = annulus_gates(replace(found, level=found.level | {name: moved}), np.zeros(len(found.label), int))
+    assert [g.name for g in gates if g.verdict == "fail"] == [name]
 
 
 def brighter_seeing(columns):
@@ -80,7 +122,10 @@ def leaking_null(columns):
     ("plant", "caught_by"),
     [
         ({"core": 1.15}, {"without arc: core"}),
-        ({"noise": 1.2}, {"without arc: border", "without arc: annulus", "without arc: MAD"}),
+        (
+            {"noise": 1.2},
+            {f"without arc: {look}" for look in ("border", "annulus", "MAD", "moments")},
+        ),
         ({"rows": brighter_seeing}, {"without arc: metadata", "seeing: psfsize_r"}),
         ({"change": leaking_null}, {"without arc: metadata"}),
     ],
@@ -170,6 +215,22 @@ def test_replicates_count_once_and_pairs_stay_together(finders, tmp_path):
     assert len(np.intersect1d(host[positive], host[~positive])) == 100
 
 
+def test_rows_that_the_network_is_not_trained_on_and_rows_of_a_catalogue_take_no_part(tmp_path):
+    def some(columns):
+        kind = np.where(np.arange(400) % 10 < 2, NO_SOURCE, columns["source_kind"]).astype(object)
+        return columns | {"source_kind": kind, "cutout_ok": (np.arange(400) % 10 < 8).astype(np.int8)}
+
+    columns = make_rows(400)
+    pack = write_pack(tmp_path, columns, make_pixels(columns), some)
+    every = read_rows(pack, GATED, 1_000)
+    assert every.chosen.sum() == 240
+    bounded = read_rows(pack, replace(GATED, training=replace(GATED.training, min_arc_snr=20.0)), 1_000)
+    bright = bounded.columns["task_id"][bounded.chosen]
+    snr = dict(zip(columns["task_id"], columns["arc_snr"], strict=True))
+    assert 60 < len(bright) < 200 and min(snr[i] for i in bright) >= 20
+    assert "as the network was trained on" in bounded.how[0]
+
+
 def test_controls_matched_in_total_magnitude_are_compared_at_equal_host_magnitude(tmp_path):
     rng = np.random.default_rng(0)
     positive = np.arange(4_000) % 2 == 0
@@ -209,23 +270,24 @@ def test_one_command_writes_a_section_with_pictures_and_its_status_says_what_fai
         assert (tmp_path / picture["file"]).read_bytes().startswith(b"\x89PNG")
     assert len(section["pictures"]) == 5
     failed = [n for n, g in gates.items() if g["verdict"] == "fail"]
+    shown = [row[:2] for row in section["tables"][1]["rows"]]
+    assert shown[0][1] == "fail", "what failed comes first"
     assert failed, "an untrained network keeps no order"
     assert all(gates[n]["about"] == "model" for n in failed)
     assert section["verdict"] == "fail"
     assert "fail" in capsys.readouterr().out
     assert section["made_from"]["data"]
+    made = [Gate(**g) for g in gates.values()]
+    assert [exit_status(made, what) for what in ("all", "data", "nothing")] == [FAILED, 0, 0]
 
 
 def test_data_of_one_class_and_no_data_are_refused(finders, tmp_path, capsys):
     arguments = ["--checkpoint", finders["sky_asinh"][1], "--out", str(tmp_path / "out"), "--data"]
     assert main([*arguments, str(tmp_path)]) == 1
     columns = make_rows(60)
-    pack = write_pack(
-        tmp_path / "one", columns, make_pixels(columns), lambda c: c | {"kept": None} if 0 else c
-    )
-    assert main([*arguments, pack, "--limit", "0"]) == 1
-    assert "they need both" in capsys.readouterr().err
-    assert FAILED == 2
+    one_class = lambda c: c | {"label": np.ones(60), "is_control": np.zeros(60)}  # noqa: E731
+    assert main([*arguments, write_pack(tmp_path / "one", columns, make_pixels(columns), one_class)]) == 1
+    assert "0 controls take part in the gates; they need both" in capsys.readouterr().err
 
 
 def test_few_stamps_are_unresolved_and_never_a_pass():
@@ -235,8 +297,14 @@ def test_few_stamps_are_unresolved_and_never_a_pass():
         values, block = rng.normal(size=len(label)), np.zeros(len(label))
         area, error = block_auc(values[:, None], label[:, None], block)
         assert auc_verdict(area[0], 0.5, error[0]) == expected
-        assert difference_gate("x", "data", "?", values, label, block).verdict == expected
+        gate = difference_gate("x", "data", "?", values, label, block)
+        assert gate.verdict == expected and ("times as many stamps" in gate.note) == (
+            expected == "unresolved"
+        )
         assert difference_gate("x", "data", "?", values + 0.2 * label, label, block).verdict != "pass"
+        own = difference_gate("x", "data", "?", np.where(label, 1.2, 1.3), label, block)
+        assert (own.verdict, own.value) == ("fail", None), "one value for each class"
+        assert difference_gate("x", "data", "?", np.full(len(label), 1.3), label, block).verdict == "pass"
     assert auc_verdict(0.55, 0.5, 0.01) == "fail"
     assert auc_verdict(0.5 + 2.3 * 0.01, 0.5, 0.01) == "unresolved", "one of seven may be there by chance"
     assert auc_verdict(float("nan"), 0.5, float("nan")) == "unresolved"

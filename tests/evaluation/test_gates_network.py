@@ -104,6 +104,7 @@ def test_a_network_that_counts_light_fails_the_gates_that_an_arc_s_shape_must_pa
 def test_a_network_that_sees_shape_orders_arc_above_ring_and_its_score_falls_without_the_arc(pack):
     gates = judged(pack, lopsided)
     assert gates["arc above ring"].verdict == "pass"
+    assert gates["ring above blob"].verdict == "fail", "a blob at one side is more lopsided than a ring"
     assert gates["arc removed"].verdict != "fail"
     assert gates["with arc: the network"].value > 0.6
     assert gates["zeros"].verdict == "pass"
@@ -111,10 +112,17 @@ def test_a_network_that_sees_shape_orders_arc_above_ring_and_its_score_falls_wit
     assert gates["NaN"].value == 1
 
 
+def test_a_network_that_is_high_where_there_is_nothing_fails_every_stamp_that_shows_nothing(pack):
+    gates = judged(pack, lambda stamps: -stamps.nan_to_num().abs().sum(dim=(1, 2, 3)))
+    failed = {n for n, g in gates.items() if g.verdict == "fail"}
+    assert failed >= {"empty sky", "zeros", "NaN"}
+    assert gates["bright star"].verdict == "pass"
+
+
 def test_a_network_that_knows_the_class_by_another_mark_fails_once_the_arc_is_taken_away(tmp_path):
     columns = make_rows(900, seed=4)
     pixels = make_pixels(columns, seed=4)
-    pixels[columns["label"] == 1, :, 0, 0] += 0.1
-    gates = judged(write_pack(tmp_path, columns, pixels), lambda stamps: stamps[:, 0, 0, 0])
-    assert gates["arc removed"].verdict == "fail"
+    pixels[columns["label"] == 1, :, 0, 0] += 100
+    gates = judged(write_pack(tmp_path, columns, pixels), lambda stamps: stamps[:, 0].amax(dim=(1, 2)))
+    assert gates["arc removed"].verdict == gates["shuffled"].verdict == "fail"
     assert gates["arc above ring"].verdict == "fail", "nothing changes with the light: never above"

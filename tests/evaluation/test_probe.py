@@ -91,6 +91,38 @@ def test_cutouts_that_are_none_are_refused_by_name(content, said, place, tmp_pat
     assert said in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory):
+    """Two packs of the same kind of injections, one of which says that they are real lenses; one, noisier."""
+    root = tmp_path_factory.mktemp("real")
+
+    def real(columns):
+        return columns | {
+            "sample": np.where(columns["label"] == 1, "real_positive", columns["sample"]).astype(object)
+        }
+
+    for name, seed, change, noise in (("pack", 0, dict, 1), ("alike", 1, real, 1), ("noisier", 1, real, 4)):
+        columns = make_rows(480 if name == "pack" else 160, seed)
+        write_pack(root / name, columns, make_pixels(columns, seed, noise=noise), change)
+    write_checkpoint(root / "c.pt")
+    return root
+
+
+@pytest.mark.parametrize(("real", "told"), [("alike", False), ("noisier", True)])
+def test_real_lenses_come_as_rows_of_a_stamps_dataset(datasets, tmp_path, real, told):
+    """All splits of theirs, and none of its controls."""
+    assert run(datasets, datasets / real, tmp_path) == 0
+    figures = read_all(str(tmp_path))["probe"]["figures"]
+    assert (figures["n_real"], figures["verdict"]) == (80, "reported")
+    assert figures["null"] == pytest.approx(0.5, abs=0.05)
+    assert (figures["auc"] > 0.5 + 3 * figures["error"]) == told, figures
+
+
+def test_a_dataset_without_real_lenses_is_refused(datasets, tmp_path, capsys):
+    assert run(datasets, datasets / "pack", tmp_path) == 1
+    assert "no row of the sample real_positive" in capsys.readouterr().err
+
+
 @pytest.mark.real
 def test_three_real_candidates_are_unresolved(place, real_data, tmp_path):
     assert run(place, real_data / "real" / "dr10_lens_candidates", tmp_path) == 0

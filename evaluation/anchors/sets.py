@@ -1,7 +1,7 @@
 """The anchors' catalogues: known lenses in sets that are never mixed, and known contaminants by type.
 
-No position stands in the code. The 99 SLACS and BELLS lenses are a table of published facts in the repository; the
-headline set is an allow-list over lenscat (`evaluation.lenscat`); further lenses and contaminants come in files.
+No position stands in the code. The 99 SLACS and BELLS lenses are a table of published facts in the repository; other
+sets are an allow-list over lenscat (`evaluation.anchors.lenscat`), or come in files, as contaminants do.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from darkhaloscope.draws import digest
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.positions import Positions, mark_duplicates, read_positions
-from evaluation.lenscat import ADMITTED, kind_of, read_references
+from evaluation.anchors.lenscat import ADMITTED, kind_of, read_references
 
 Units = Literal["", "deg"]
 SLACS_BELLS = "catalogues/slacs_bells.csv"
@@ -27,7 +27,7 @@ EXTRA = ("anchor_set", "reference", "src_mag_r")
 
 def slacs_bells() -> Positions:
     """Return the 99 confirmed lenses of SLACS and BELLS, in two sets: found in spectra, mostly bright and near."""
-    url = str(files("evaluation").joinpath(SLACS_BELLS))
+    url = str(files("evaluation.anchors").joinpath(SLACS_BELLS))
     found = read_positions(url, object_type="lens", texts=("set", "reference"))
     return _anchors(found, found.columns["set"], found.columns["reference"])
 

@@ -1,9 +1,10 @@
-"""The headline set of known lenses: an explicit allow-list over lenscat by reference, type and confirmation.
+"""The sets of known lenses: an explicit allow-list over lenscat by reference, type and confirmation.
 
 lenscat (Vujeva et al., on PyPI) joins what hundreds of papers call a lens or a candidate. Its word "confident" covers
 spectroscopy and a referee's glance alike, and hundreds of its lenses were found by networks in the very images that we
 search: recall on those flatters. So a row counts only for the references it has, read off a table that a person can
-check line by line, `catalogues/lens_references.csv`; a reference that is not there admits nothing.
+check line by line, `catalogues/lens_references.csv`: how each paper's lenses were found, what confirms them, and
+against what that line was checked. A reference that is not there admits nothing.
 """
 
 from __future__ import annotations
@@ -13,20 +14,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
-INDEPENDENT, SPECTROSCOPIC, LEGACY = "independent", "spectroscopic", "found_in_legacy"
-OTHER_CLASSES = ("lensed_quasar", "submillimetre")
-ADMITTED = (INDEPENDENT, SPECTROSCOPIC, LEGACY)
+INDEPENDENT, SPECTROSCOPIC, HSC = "independent", "spectroscopic", "graded_in_hsc"
+CANDIDATES, LEGACY = "spectroscopic_candidates", "found_in_legacy"
+ADMITTED = (INDEPENDENT, SPECTROSCOPIC, HSC, CANDIDATES, LEGACY)
 """Kinds of lenses that are anchors, best first: a lens of two kinds is of the first."""
+OTHER_CLASSES = ("lensed_quasar", "submillimetre")
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A paper: the text that lenscat's `ref` has of it, how its lenses were found, and by whom."""
+    """A paper.
+
+    Attributes:
+        match: the text that lenscat's `ref` has of it.
+        kind: one of `ADMITTED` or `OTHER_CLASSES`: how its lenses were found.
+        programme, reference: who found them.
+        confirmed_by: what its "confident" rests on.
+        checked_against: what this line was checked against; it says so where that was little.
+    """
 
     match: str
     kind: str
     programme: str
     reference: str
+    confirmed_by: str
+    checked_against: str
 
 
 def read_references() -> list[Reference]:
@@ -35,7 +47,7 @@ def read_references() -> list[Reference]:
     Raises:
         ValueError: a kind that is not known, or a match that is part of another's.
     """
-    text = files("evaluation").joinpath("catalogues/lens_references.csv").read_text()
+    text = files("evaluation.anchors").joinpath("catalogues/lens_references.csv").read_text()
     found = [Reference(**row) for row in csv.DictReader(text.splitlines())]
     for one in found:
         if one.kind not in (*ADMITTED, *OTHER_CLASSES):
@@ -70,4 +82,4 @@ def kind_of(type_: str, grading: str, ref: str, references: Sequence[Reference])
     best = min(mine, key=lambda r: ADMITTED.index(r.kind), default=None)
     if best is None:
         return "", f"no reference of the allow-list ({ref[:120]})"
-    return best.kind, f"{best.programme}: {best.reference}"
+    return best.kind, f"{best.programme}: {best.reference}; rests on {best.confirmed_by}"

@@ -66,7 +66,7 @@ def match(ra: np.ndarray, dec: np.ndarray, objects: dict[str, np.ndarray]) -> Ma
 
     Args:
         ra, dec: (n,) deg.
-        objects: of `anchor_catalogue.galaxies_near`.
+        objects: of `galaxies.galaxies_near`.
     """
     kind, mag_z = objects["type"], objects["mag_z"]
     extended = ~np.isin(kind, ("PSF", "DUP"))

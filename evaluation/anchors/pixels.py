@@ -18,9 +18,9 @@ from darkhaloscope.survey.bricks import BrickTable
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import Client
-from evaluation.anchor_catalogue import galaxies_near
-from evaluation.anchor_gates import centroid_fault, j_name_fault, match
-from evaluation.cutout_service import ServiceFailed, fetch_cutout
+from evaluation.anchors.cutout_service import ServiceFailed, fetch_cutout
+from evaluation.anchors.galaxies import galaxies_near
+from evaluation.anchors.position_gates import centroid_fault, j_name_fault, match
 
 GATES = ("table", "name", "footprint", "catalogue", "pixels", "centroid")
 """In the order in which an anchor meets them; it is refused by the first that it does not pass."""
@@ -83,7 +83,7 @@ def check(anchors: Positions, experiment: Experiment, source: Source) -> Checked
     """Let anchors pass the gates, and cut the stamps of those that do through the pipeline's own stages.
 
     Args:
-        anchors: of `anchor_sets.join`.
+        anchors: of `sets.join`.
         experiment: the checkpoint's, with `survey` saying where the coadds and catalogues are.
         source: the tables and connections.
 
@@ -102,7 +102,7 @@ def check(anchors: Positions, experiment: Experiment, source: Source) -> Checked
     pixels = np.full(len(row), "coadd", object)
     if source.service:
         wanted = (refusals.why == "") & (made.refused != "")
-        more, more_row, why = _from_service(anchors, wanted, experiment, source)
+        more, more_row, why = from_service(anchors, wanted, experiment, source)
         made.refused[wanted] += "; " + why[wanted]
         stamps, row = pa.concat_tables([stamps, more]), np.concatenate([row, more_row])
         pixels = np.concatenate([pixels, np.full(len(more_row), "cutout_service", object)])
@@ -144,7 +144,7 @@ def _at_galaxies(
     return Positions(columns, anchors.fault, anchors.source), host
 
 
-def _from_service(
+def from_service(
     anchors: Positions, wanted: np.ndarray, experiment: Experiment, source: Source
 ) -> tuple[pa.Table, np.ndarray, np.ndarray]:
     """Ask the cutout service for some anchors, given by (n,) bool; after a few failures in a row for no more.

@@ -3,14 +3,20 @@ r"""Confront a finder with real lenses and real look-alikes, at positions that a
     python -m evaluation.anchors --checkpoint best.pt --metrics RUN/evaluation/metrics.json \
         --source https://SERVER/dr10/south --cache anchors-cache --out RUN/evaluation
 
-Which lenses. The 99 lenses of SLACS and BELLS come with the code: found in spectra, mostly nearer and brighter than the
-targets, many without an arc that this seeing shows: a stress test. The headline set, lenses that were confirmed and
-found without Legacy imaging (SL2S, CASSOWARY, HSC), is an allow-list over lenscat, whose table you give:
+Which lenses. Each set is stated by itself; none is added to another.
+    SLACS, BELLS              99 lenses that come with the code: found in spectra, mostly nearer and brighter than the
+                              targets, many without an arc that this seeing shows: a stress test
+    independent               the headline: confirmed by spectra or sharper images, found without Legacy imaging
+    spectroscopic             further lenses found in spectra and confirmed by the Hubble telescope
+    graded_in_hsc             found in deeper, sharper HSC images, graded definite by eye
+    spectroscopic_candidates  a second redshift in a spectrum, and nothing else yet
+    found_in_legacy           found by networks or people in these very images: recall on them flatters
+The last five are an allow-list of papers over lenscat, whose table you give (the package has more than you need):
     pip download --no-deps lenscat && unzip lenscat-*.whl lenscat/data/catalog.csv
     ... --lenscat lenscat/data/catalog.csv
-Lenses that networks found in these very images (found_in_legacy) stay a set of their own: recall on them flatters.
---lenses NAME=FILE adds a set of yours, --contaminants FILE things that are none, by type (ring, merger, spiral ...).
-Positions are decimal degrees; hours and sexagesimal text are refused.
+--lenses NAME=FILE adds a set of yours, --contaminants FILE things that are no lenses, with a column of types (ring,
+merger, spiral). Such a file has columns name, ra, dec in decimal degrees (hours and sexagesimal text are refused) and,
+where they are known, theta_e_arcsec and src_mag_r: what an arc is expected to look like is stated from them.
 
 Which gates. An anchor is scored only if it has a catalogued galaxy (extended, z < 21) within 1.5 arcsec, lies in the
 footprint in g, r and z, has a stamp by the pipeline's own rules, the light's centroid within 1 arcsec of the position,
@@ -43,25 +49,23 @@ from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.packing import pixels_of
 from darkhaloscope.provenance import sha256_of
-from darkhaloscope.results import ANCHORS
-from darkhaloscope.schema import to_batch
-from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
+from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import CatalogueError, FitsBroken, TransferFailed
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import client_of
-from evaluation import anchor_sets, visibility
-from evaluation.anchor_catalogue import local_file
-from evaluation.anchor_pixels import Checked, Source, check
-from evaluation.anchor_tables import columns_of, contamination, counts, recall, sheets, tables, thresholds_of
+from evaluation.anchors import sets
+from evaluation.anchors.figures import thresholds_of
+from evaluation.anchors.galaxies import local_file
+from evaluation.anchors.lenscat import ADMITTED
+from evaluation.anchors.pixels import Source, check
+from evaluation.anchors.section import NAME, as_table, section_of
 from evaluation.committee import Committee, load_committee
-from evaluation.lenscat import ADMITTED
-from evaluation.section import Picture, Section, write
+from evaluation.section import Section, write
 from training.checkpoint import CheckpointError
 from training.preprocess import PreprocessingError
 from training.shards import DataError
 
-NAME = "anchors"
 BATCH = 256
 
 
@@ -83,18 +87,18 @@ def read_sets(args: argparse.Namespace) -> tuple[Positions, dict[str, int]]:
         CatalogueError, FileNotFoundError: a file that cannot be used.
     """
     left_out: dict[str, int] = {}
-    found = [] if args.without_slacs_bells else [anchor_sets.slacs_bells()]
-    found += [anchor_sets.from_file(url, name, args.units) for name, url in args.lenses]
+    found = [] if args.without_slacs_bells else [sets.slacs_bells()]
+    found += [sets.from_file(url, name, args.units) for name, url in args.lenses]
     if args.lenscat:
-        more, left_out = anchor_sets.lenscat(args.lenscat, args.kinds)
+        more, left_out = sets.lenscat(args.lenscat, args.kinds)
         found.append(more)
     for url in args.contaminants:
-        found.append(anchor_sets.at_most(anchor_sets.from_file(url, "", args.units), args.per_type))
+        found.append(sets.at_most(sets.from_file(url, "", args.units), args.per_type))
     if not found:
         raise AnchorsError(
             "no anchors: give --lenses, --lenscat or --contaminants, or leave out --without-slacs-bells"
         )
-    return anchor_sets.join(found), left_out
+    return sets.join(found), left_out
 
 
 def read_metrics(url: str, checkpoint: str) -> dict[str, Any]:
@@ -123,58 +127,6 @@ def logits_of(committee: Committee, stamps: pa.Table) -> np.ndarray:
     for start in range(0, stamps.num_rows, BATCH):
         made.append(committee.score(stamps.slice(start, BATCH).combine_chunks(), NAME)["logit"])
     return np.concatenate(made)
-
-
-def as_table(checked: Checked, logits: np.ndarray) -> pa.Table:
-    """Return the ANCHORS table: one row an anchor, scored or refused."""
-    n, row, stamps = len(checked.anchors), checked.row, checked.stamps
-    columns: dict[str, Any] = dict(checked.anchors.columns) | checked.host
-    columns |= {"gate": checked.gate, "refused": checked.refused}
-    for name in ("pixels", "brickname", "region_split"):
-        columns[name] = np.full(n, "", object)
-        columns[name][row] = checked.pixels if name == "pixels" else stamps.column(name).to_pylist()
-    for name in ("psfsize_r", "fwhm_r", "psfdepth_r", "logit"):
-        columns[name] = np.full(n, np.nan)
-        columns[name][row] = logits if name == "logit" else stamps.column(name).to_numpy()
-    theta, fwhm = columns["theta_e_arcsec"], columns["fwhm_r"]
-    columns["expected_arc_snr"] = visibility.expected_arc_snr(
-        theta, columns["src_mag_r"], fwhm, columns["psfsize_r"], columns["psfdepth_r"]
-    )
-    columns["visibility"] = visibility.classify(theta / fwhm, columns["expected_arc_snr"])
-    for column in ANCHORS.columns:
-        if column.nullable:
-            values = np.asarray(columns[column.name], np.float64)
-            columns[column.name] = pa.array(values, column.type, mask=~np.isfinite(values))
-    return pa.Table.from_batches([to_batch(ANCHORS, {n: columns[n] for n in ANCHORS.names})])
-
-
-def section_of(
-    table: pa.Table, stamps: dict[int, np.ndarray], metrics: dict[str, Any], made_from: dict[str, str],
-    left_out: dict[str, int], out: str,
-) -> Section:  # fmt: skip
-    """Write the sheets and return the report's section."""
-    c, thresholds = columns_of(table), thresholds_of(metrics)
-    figures = {
-        "thresholds": thresholds, "unresolved": metrics.get("unresolved", []), "recall": recall(c, thresholds),
-        "contamination": contamination(c, thresholds), "counts": counts(c), "lenscat_left_out": left_out,
-        "assumed_magnification": visibility.MAGNIFICATION,
-    }  # fmt: skip
-    pictures = []
-    for number, (name, png) in enumerate(sheets(c, stamps, thresholds).items()):
-        file = f"{NAME}-{number}.png"
-        replace_file(join(out, file), png)
-        pictures.append(
-            Picture(f"{name}: stamps and logits", file, "blue: passes every threshold; orange: none")
-        )
-    lenses, scored = int((c["label"] == 1).sum()), c["pixels"] == "coadd"
-    lead = (
-        f"{lenses} known lenses and {len(c['label']) - lenses} contaminants; {int((scored & (c['label'] == 1)).sum())} "
-        f"and {int((scored & (c['label'] == 0)).sum())} passed every gate and were scored on coadd pixels."
-    )
-    if weak := [n for n in metrics.get("unresolved", []) if n.startswith("tpr@")]:
-        lead += f" Unresolved, since too few negatives set the threshold: {', '.join(weak)}."
-    return Section("Anchors: real lenses and look-alikes", lead, made_from, "", tables(c, figures, thresholds),
-                   pictures, figures)  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> Section:
@@ -208,7 +160,7 @@ def _at(experiment: Experiment, args: argparse.Namespace) -> Experiment:
 
 def _named(text: str) -> tuple[str, str]:
     name, _, url = text.partition("=")
-    if not (name and url) or name == anchor_sets.CONTAMINANTS:
+    if not (name and url) or name == sets.CONTAMINANTS:
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=FILE, as agel=agel.csv")
     return name, url
 
@@ -217,18 +169,32 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line."""
     p = argparse.ArgumentParser(
         "python -m evaluation.anchors",
+        usage="%(prog)s --checkpoint FILE --metrics FILE --out FOLDER [more, see below]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    p.add_argument("--checkpoint", required=True, help="finder to confront")
+    p.add_argument("--checkpoint", required=True, metavar="FILE", help="finder to confront")
     p.add_argument(
-        "--metrics", required=True, help="metrics.json of evaluation.evaluate for it: the thresholds"
+        "--metrics",
+        required=True,
+        metavar="FILE",
+        help="metrics.json of evaluation.evaluate for it: the thresholds",
     )
-    p.add_argument("--out", required=True, help="folder for anchors.json, anchors.parquet and the sheets")
+    p.add_argument(
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="folder for anchors.json, anchors.parquet and the sheets",
+    )
     which = p.add_argument_group("which anchors")
     which.add_argument("--lenscat", default="", metavar="FILE", help="lenscat's catalog.csv")
     which.add_argument(
-        "--kinds", nargs="+", default=list(ADMITTED), choices=ADMITTED, help="of lenscat (default all)"
+        "--kinds",
+        nargs="+",
+        default=list(ADMITTED),
+        choices=ADMITTED,
+        metavar="SET",
+        help="sets of lenscat (default all)",
     )
     which.add_argument(
         "--lenses", nargs="+", type=_named, default=[], metavar="NAME=FILE", help="further sets of lenses"

@@ -1,0 +1,1 @@
+"""Anchors: how many lenses that others found does a finder find, and how many look-alikes does it take for one?"""
