@@ -66,28 +66,23 @@ def stamp_corner(position: float, size: int) -> int:
     return int(np.floor(position + 0.5)) - size // 2
 
 
-def psf_at(
-    brick: Brick,
-    x: float,
-    y: float,
-    catalogue: np.ndarray,
-    experiment: Experiment,
-    kernels: np.ndarray | None,
-) -> PsfAt:
-    """Return the PSF at a pixel of a brick: of the kernel, the brick, or else the catalogue.
+def psf_of_kernels(kernels: np.ndarray) -> PsfAt:
+    """Return the PSF of kernels (band, ky, kx), the same at every host."""
+    return PsfAt(*kernel_sizes(kernels), "kernel")
+
+
+def psf_at(brick: Brick, x: float, y: float, catalogue: np.ndarray, experiment: Experiment) -> PsfAt:
+    """Return the PSF at a pixel of a brick, or of the catalogue where the brick states none.
 
     Args:
         brick: an open brick.
         x, y: host, 0-based pixels of the brick.
         catalogue: (band,) psfsize of the row, arcsec, for bricks that state none.
         experiment: the PSF model.
-        kernels: (band, ky, kx) for the kernel model.
 
     Raises:
         ValueError: no size that a PSF can have; the message names the band.
     """
-    if kernels is not None:
-        return PsfAt(*kernel_sizes(kernels), "kernel")
     try:
         psfsize, source = brick.psfsize(x, y)
     except BrickUnreadable:
@@ -95,10 +90,8 @@ def psf_at(
     return _checked(np.asarray(psfsize, np.float32), source, experiment)
 
 
-def psf_of_catalogue(catalogue: np.ndarray, experiment: Experiment, kernels: np.ndarray | None) -> PsfAt:
+def psf_of_catalogue(catalogue: np.ndarray, experiment: Experiment) -> PsfAt:
     """Return the PSF of a row whose brick cannot be read; FWHM NaN where the catalogue has no size."""
-    if kernels is not None:
-        return PsfAt(*kernel_sizes(kernels), "kernel")
     size = np.asarray(catalogue, np.float32)
     return PsfAt(size, model_fwhm(np.where(size > 0, size, np.nan), experiment), "catalogue")
 

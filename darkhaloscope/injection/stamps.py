@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import render_rows, source_flux
-from darkhaloscope.injection.cutouts import Brick, ground_at, psf_at, psf_of_catalogue
+from darkhaloscope.injection.cutouts import Brick, PsfAt, ground_at, psf_at, psf_of_catalogue, psf_of_kernels
 from darkhaloscope.injection.noise import brick_gain
 from darkhaloscope.injection.psfs import load_kernels
 from darkhaloscope.injection.stamp_row import PixelTooLarge, Row, Site, failed_row, stamp_row
@@ -32,9 +32,10 @@ Columns = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class _Means:
-    """What all rows of a brick share: PSF kernels, gains, source bank."""
+    """What all rows of a brick share: PSF kernels and their sizes, gains, source bank."""
 
     kernels: np.ndarray | None
+    psf: PsfAt | None
     gains: np.ndarray | None
     bank: Bank | None
 
@@ -77,9 +78,9 @@ def make_stamps(
         )
     kernels = load_kernels(experiment) if kernels is None else kernels
     gains = gains_of(brick, experiment) if gains is None else gains
-    made: list[Row] = []
+    means, made = _Means(kernels, _psf_of(kernels), gains, bank), list[Row]()
     for part in _parts(columns):
-        made += _make(brick, part, experiment, _Means(kernels, gains, bank))
+        made += _make(brick, part, experiment, means)
     return _batch(columns, made, experiment)
 
 
@@ -89,7 +90,8 @@ def failed_stamps(
     """Return STAMPS rows for a brick that cannot be read: every row failed, with this reason."""
     columns = _columns(rows)
     kernels = load_kernels(experiment) if kernels is None else kernels
-    psfs = [psf_of_catalogue(size, experiment, kernels) for size in _catalogue_psfsize(columns)]
+    everywhere = _psf_of(kernels)
+    psfs = [everywhere or psf_of_catalogue(size, experiment) for size in _catalogue_psfsize(columns)]
     theta = columns["theta_e_arcsec"]
     made = [failed_row(reason, psf, float(t)) for psf, t in zip(psfs, theta, strict=True)]
     return _batch(columns, made, experiment)
@@ -112,6 +114,10 @@ def _columns(rows: pa.Table | pa.RecordBatch) -> Columns:
     return {n: np.asarray(rows.column(n).to_numpy(zero_copy_only=False)) for n in MANIFEST.names}
 
 
+def _psf_of(kernels: np.ndarray | None) -> PsfAt | None:
+    return None if kernels is None else psf_of_kernels(kernels)
+
+
 def _parts(columns: Columns) -> Iterator[Columns]:
     for start in range(0, len(columns["task_id"]), ROWS_AT_A_TIME):
         yield {n: v[start : start + ROWS_AT_A_TIME] for n, v in columns.items()}
@@ -125,7 +131,7 @@ def _make(brick: Brick, columns: Columns, experiment: Experiment, means: _Means)
     """Return the new columns of each row."""
     sites = _sites(brick, columns, experiment, means)
     made = [
-        failed_row(site, psf_of_catalogue(size, experiment, means.kernels), float(theta))
+        failed_row(site, means.psf or psf_of_catalogue(size, experiment), float(theta))
         if isinstance(site, str)
         else {}
         for site, size, theta in zip(
@@ -148,7 +154,7 @@ def _sites(brick: Brick, columns: Columns, experiment: Experiment, means: _Means
     for at_x, at_y, size in zip(x.tolist(), y.tolist(), _catalogue_psfsize(columns), strict=True):
         try:
             ground = ground_at(brick, at_x, at_y, experiment)
-            sites.append(Site(ground, psf_at(brick, at_x, at_y, size, experiment, means.kernels)))
+            sites.append(Site(ground, means.psf or psf_at(brick, at_x, at_y, size, experiment)))
         except (ValueError, BrickUnreadable) as error:
             sites.append(str(error))
     return sites
