@@ -167,8 +167,8 @@ def test_stages_run_on_a_cluster_where_only_the_archive_can_be_imported(packed, 
     sky, elsewhere = tmp_path / "sky", tmp_path / "elsewhere"
     bricks = write_small_sky(sky)["good"][:2]
     (elsewhere / "environment").mkdir(parents=True)
-    with tarfile.open(archive) as tar:  # as YARN does for the driver
-        tar.extractall(elsewhere / "environment", filter="fully_trusted")
+    # as YARN does for the driver
+    subprocess.run(["tar", "-xzf", archive, "-C", elsewhere / "environment"], check=True)
     for name in ("phase3_pipeline.py", "phase4_pipeline.py", "search_pipeline.py"):
         shutil.copy(REPOSITORY / "spark_jobs" / name, elsewhere)  # the script travels alone
 
