@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from darkhaloscope.config import positive
 from darkhaloscope.errors import Explained
 from evaluation.candidate_page import order
 from evaluation.candidate_page.build import write_page
@@ -25,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("catalogue", help="the folder `candidates` of a search")
     p.add_argument("--out", help="where, without ending (default: CATALOGUE-page); writes OUT.html or OUT/index.html, "
                    "and OUT.key.csv")  # fmt: skip
-    p.add_argument("--top", type=_positive, help="only the best so many")
+    p.add_argument("--top", type=positive, help="only the best so many")
     p.add_argument("--title", default="Lens candidates", help="heading of the page (default: %(default)s)")
     p.add_argument("--blind", action="store_true", help="hide names, scores and positions; draw the order")
     p.add_argument("--seed", type=int, default=0, help="of a blinded page (default: %(default)s)")
@@ -35,15 +36,9 @@ def parser() -> argparse.ArgumentParser:
         "--planted-nonlenses", help="candidates of a search at objects known to be none, to be mixed in"
     )
     p.add_argument(
-        "--planted", type=_positive, default=30, help="at most so many of each (default: %(default)s)"
+        "--planted", type=positive, default=30, help="at most so many of each (default: %(default)s)"
     )
     return p
-
-
-def _positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 1 or more")
-    return value
 
 
 def items_of(arguments: argparse.Namespace) -> list[order.Item]:

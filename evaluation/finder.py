@@ -19,6 +19,7 @@ import pyarrow as pa
 from darkhaloscope.injection.at_positions import stamps_at
 from darkhaloscope.records import BANDS
 from darkhaloscope.results import CANDIDATES
+from darkhaloscope.robust import mad_sigma
 from darkhaloscope.schema import to_batch
 from darkhaloscope.search.conditions import release_of
 from darkhaloscope.search.known import lenscat_file, read_known
@@ -32,7 +33,6 @@ from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.positions import Positions, read_positions
 
 MODEL_FILE, REFERENCE_FILE = "finder.onnx", "reference.json"
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
@@ -166,6 +166,4 @@ def sky_of(stamps: np.ndarray) -> np.ndarray:
     edge = max(stamps.shape[-1] // 8, 1)
     border = np.ones(stamps.shape[-2:], bool)
     border[edge:-edge, edge:-edge] = False
-    pixels = stamps[..., border]
-    middle = np.median(pixels, axis=-1, keepdims=True)
-    return np.asarray(_MAD_TO_SIGMA * np.median(np.abs(pixels - middle), axis=-1), np.float32)
+    return np.asarray(mad_sigma(stamps[..., border], axis=-1), np.float32)

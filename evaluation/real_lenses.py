@@ -13,14 +13,13 @@ import torch
 
 from darkhaloscope.dataset import committed_chunks, committed_files, content_hash, open_part
 from darkhaloscope.records import BANDS
+from darkhaloscope.robust import MAD_TO_SIGMA
 from darkhaloscope.storage import filesystem, join, read_bytes
 from evaluation.gates import looks
 from evaluation.gates.rows import SPLITS
 from training.batch import Batch, make_batch
 from training.preprocess import Preprocessing
 from training.selection import DataError
-
-_MAD_TO_SIGMA = 1.4826
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,7 @@ def _of_images(place: str, preprocessing: Preprocessing) -> RealLenses:
             "have; give real lenses as rows of a stamps dataset"
         )
     stamps = np.stack([_cutout(join(place, f.rsplit("/", 1)[-1]), preprocessing.size) for f in files])
-    sky = _MAD_TO_SIGMA * looks.annulus(stamps)[:, 3:]
+    sky = MAD_TO_SIGMA * looks.annulus(stamps)[:, 3:]
     needed = any(c.startswith("sky_sigma") for c in preprocessing.columns)
     n = len(stamps)
     batch = Batch(

@@ -14,7 +14,6 @@ The ONNX graph is run beside the checkpoint before it is kept: a difference is a
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import sys
 import warnings
@@ -27,6 +26,7 @@ import torch
 from safetensors.torch import save_file
 
 from darkhaloscope.config import ConfigError
+from darkhaloscope.provenance import sha256_of
 from darkhaloscope.storage import StorageError, atomic_output, replace_file
 from training import checkpoint
 from training.checkpoint import CheckpointError, load_finder_model
@@ -147,22 +147,17 @@ def export(checkpoint_path: str | Path, out: str | Path, metrics: str | Path | N
         "config": json.dumps(experiment.as_dict()),
     }
     save_file(state, folder / "finder.safetensors", metadata=described)
-    difference = to_onnx(finder, folder / "finder.onnx", described | {"checkpoint": _sha256(source)})
-    files = {p.name: _sha256(p) for p in sorted(folder.glob("finder.*"))}
+    difference = to_onnx(finder, folder / "finder.onnx", described | {"checkpoint": sha256_of(source)})
+    files = {p.name: sha256_of(p) for p in sorted(folder.glob("finder.*"))}
     facts = {
         "checkpoint": source.name,
-        "sha256": _sha256(source),
+        "sha256": sha256_of(source),
         "onnx_difference": difference,
         "files": files,
     }
     card = write_card(content, facts, source.parent, Path(metrics) if metrics else None)
     replace_file(str(folder / "README.md"), card.encode())
     return facts
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def parser() -> argparse.ArgumentParser:

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from darkhaloscope.records import BANDS, STAMP_SIZE, allowed_metadata
+from darkhaloscope.robust import MAD_TO_SIGMA
 
 VERSION = 1  # raise it when `normalise` changes meaning: old checkpoints are then refused, not misread
 
 NormMethod = Literal["full", "outer", "sky_asinh"]
-_MAD_TO_SIGMA = 1.4826  # standard deviation of a normal distribution over its median absolute deviation
 
 
 class PreprocessingError(ValueError):
@@ -190,7 +190,7 @@ def reference_level(
         return torch.zeros_like(scale), scale
     centre, spread = _median_mad(_reference_pixels(preprocessing, stamps.float(), annulus))
     # A stamp of equal pixels has no spread: leave it at 0 rather than divide by it.
-    return centre, torch.where(spread > 0, _MAD_TO_SIGMA * spread, torch.ones_like(spread))
+    return centre, torch.where(spread > 0, MAD_TO_SIGMA * spread, torch.ones_like(spread))
 
 
 def _sky_scale(preprocessing: Preprocessing, sky_sigma: torch.Tensor) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from darkhaloscope.provenance import sha256_of
 from training.checkpoint import CheckpointError, read_tensors
 from training.models import Finder
 
@@ -52,7 +52,7 @@ def start_from(model: Finder, path: str | Path) -> dict[str, Any]:
     ]
     return {
         "file": str(path),
-        "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        "sha256": sha256_of(Path(path)),
         "loaded": len(fits),
         "other_shape": other_shape,
         "missing": missing,

@@ -18,6 +18,7 @@ import pyarrow as pa
 from darkhaloscope.config import ConfigError
 from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment, from_dict
+from darkhaloscope.packing import pixels_of
 from darkhaloscope.storage import read_bytes
 
 FIELDS = ("preprocessing", "config", "checkpoint")
@@ -94,14 +95,6 @@ class Model:
 def _columns(rows: pa.RecordBatch | pa.Table, names: Sequence[str]) -> np.ndarray:
     columns = [rows.column(n).to_numpy(zero_copy_only=False) for n in names]
     return np.stack(columns, axis=1).astype(np.float32)
-
-
-def pixels_of(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
-    """Return the pixels of rows with a `stamp` each, (n, band, y, x), laid out as their file metadata says."""
-    metadata = {k.decode(): v.decode() for k, v in (rows.schema.metadata or {}).items()}
-    shape = tuple(int(n) for n in metadata["stamp_shape"].split(","))
-    cells = b"".join(rows.column("stamp").to_pylist())
-    return np.frombuffer(cells, np.dtype(metadata["stamp_dtype"]).newbyteorder("<")).reshape(-1, *shape)
 
 
 def load_model(url: str, threads: int = 1) -> Model:

@@ -15,6 +15,7 @@ import numpy as np
 
 from darkhaloscope.injection.cutouts import stamp_corner
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
+from darkhaloscope.robust import mad_sigma
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.errors import BrickUnreadable, FitsBroken, TransferFailed
 from darkhaloscope.survey.files import check_fits, copy_to_local
@@ -23,7 +24,6 @@ from darkhaloscope.survey.wcs import TanWcs
 
 MARGIN = 2  # pixels more than a stamp, so that it can be cut around any position in the middle pixel
 MAX_BYTES = 4 << 20
-_MAD_TO_SIGMA = 1.4826
 
 
 class ServiceFailed(BrickUnreadable):
@@ -62,7 +62,7 @@ class CutoutBrick:
             if plane.min() == plane.max():
                 raise BrickUnreadable(f"cutout service: blank: band {band} is {plane.flat[0]:g} everywhere")
         border = [np.concatenate([p[:6].ravel(), p[-6:].ravel()]) for p in image]
-        sigma = [_MAD_TO_SIGMA * float(np.median(np.abs(b - np.median(b)))) for b in border]
+        sigma = [float(mad_sigma(b)) for b in border]
         if not min(sigma) > 0:
             raise BrickUnreadable("cutout service: blank: more than half of the border has one value")
         self.invvar = np.array([s**-2 for s in sigma], np.float32)

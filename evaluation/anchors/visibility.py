@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from darkhaloscope.lensing.psf import SIGMA_TO_FWHM
 from darkhaloscope.survey.photometry import flux
 
 CLASSES = ("resolved, bright", "resolved, faint", "resolved, brightness unknown", "blended", "unknown")
@@ -41,7 +42,7 @@ def expected_arc_snr(
     """
     width = np.maximum(fwhm, 1e-6)
     point = flux(psfdepth) / 5
-    noise_area = 4 * np.pi * (np.asarray(psfsize) / 2.3548) ** 2
+    noise_area = 4 * np.pi * (np.asarray(psfsize) / SIGMA_TO_FWHM) ** 2
     ring = 2 * np.pi * np.asarray(theta_e_arcsec) * width
     return magnification * flux(src_mag) / (point * np.sqrt(np.maximum(ring / noise_area, 1.0)))
 

@@ -202,7 +202,7 @@ def test_the_lights_centroid_decides_whether_the_position_is_right():
 def test_an_arcs_expected_snr_is_that_of_its_light_over_a_ring_of_seeing():
     """A point source at the depth has an SNR of 5; a ring of ten noise areas a root of ten less."""
     fwhm, psfsize = np.array([1.0]), np.array([1.3])
-    theta = 10 * 4 * np.pi * (psfsize / 2.3548) ** 2 / (2 * np.pi * fwhm)
+    theta = 10 * 4 * np.pi * psfsize**2 / (8 * np.log(2)) / (2 * np.pi * fwhm)
     snr = expected_arc_snr(theta, np.array([24.5]), fwhm, psfsize, np.array([24.5]), magnification=1.0)
     assert snr == pytest.approx(5 / np.sqrt(10))
     nan = np.nan

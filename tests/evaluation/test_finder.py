@@ -6,7 +6,8 @@ from survey_testing import BRICK, write_brick
 from tiny_model import expected_logit, experiment_like, write_model
 
 from darkhaloscope.calibration import Temperature
-from darkhaloscope.search.model import ModelError, pixels_of
+from darkhaloscope.packing import pixels_of
+from darkhaloscope.search.model import ModelError
 from darkhaloscope.search.reference import Member, Reference, write_reference
 from darkhaloscope.survey.bricks import brick_centre, parse_names
 from darkhaloscope.survey.errors import CatalogueError

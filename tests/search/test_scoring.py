@@ -10,8 +10,9 @@ from tiny_model import expected_logit, experiment_like, write_model
 
 from darkhaloscope.injection.catalogue import UNKNOWN, lay_out_catalogue
 from darkhaloscope.injection.stamps import make_stamps
+from darkhaloscope.packing import pixels_of
 from darkhaloscope.records import HOST
-from darkhaloscope.search.model import load_model, pixels_of
+from darkhaloscope.search.model import load_model
 from darkhaloscope.search.scoring import GivenScores, Scoring, score_rows, short
 from darkhaloscope.survey.positions import Positions
 
