@@ -56,8 +56,8 @@ DEFAULT = WRITTEN["gzip_float32"]
 STEPS = {  # of a task, by the function that does it
     "open": (BrickReader, "open"),
     "gain": (tasking, "gains_of"),
-    "read": (making, "ground_at"),
-    "psf": (making, "psf_at"),
+    "read": (making, "grounds_at"),
+    "psf": (making, "psfs_at"),
     "render": (making, "render_rows"),
     "noise and measure": (making, "stamp_row"),
     "columns": (making, "_batch"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -102,8 +102,8 @@ def write_part(
             schema,
             compression=codec,
             compression_level=LEVELS.get(codec),
-            write_statistics=_labels(schema),
-            use_dictionary=_labels(schema),
+            write_statistics=_columns(schema, lambda of: not pa.types.is_binary(of)),  # none of pixels
+            use_dictionary=_columns(schema, pa.types.is_string),  # numbers hardly repeat
         ) as writer:
             for table in _regroup(batches, schema, rows_per_group):
                 writer.write_table(table, row_group_size=rows_per_group)
@@ -112,9 +112,8 @@ def write_part(
     return Part(key, rows, size, digest)
 
 
-def _labels(schema: pa.Schema) -> list[str]:
-    """Return the columns that are no pixels: only these have statistics and values that repeat."""
-    return [f.name for f in schema if not pa.types.is_binary(f.type)]
+def _columns(schema: pa.Schema, kind: Callable[[pa.DataType], bool]) -> list[str]:
+    return [f.name for f in schema if kind(f.type)]
 
 
 def _regroup(batches: Iterable[pa.RecordBatch], schema: pa.Schema, rows: int) -> Iterator[pa.Table]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from darkhaloscope.injection.cutouts import OneByOne
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, TARGETS
 from darkhaloscope.robust import mad_sigma
 from darkhaloscope.schema import to_batch
@@ -91,7 +92,7 @@ def targets(
 
 
 @dataclass
-class StampBrick:
+class StampBrick(OneByOne):
     """One ready-cut image as a brick with one host: what `make_stamps` needs of a brick."""
 
     brickname: str

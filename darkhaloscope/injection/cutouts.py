@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.maskbits import bad_pixels
+
+T = TypeVar("T")
 
 
 class Brick(Protocol):
@@ -27,11 +30,38 @@ class Brick(Protocol):
     def sky_to_pixel(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return 0-based x, y of positions in degrees."""
 
+    def cuts(self, corners: np.ndarray, size: int) -> Sequence[Cutout | Exception]:
+        """Return the squares whose first pixels are at x, y of corners (n, 2), or why one cannot be cut."""
+
+    def psfsizes(self, x: np.ndarray, y: np.ndarray) -> Sequence[tuple[np.ndarray, str] | Exception]:
+        """Return the survey's PSF size per band, arcsec, and where it is from, or why there is none."""
+
+
+class OneByOne:
+    """A brick that is asked for one square, and one PSF size, at a time: an image in memory."""
+
     def cut(self, x0: int, y0: int, size: int) -> Cutout:
         """Return the square whose first pixel is (x0, y0)."""
+        raise NotImplementedError
 
     def psfsize(self, x: float, y: float) -> tuple[np.ndarray, str]:
         """Return the survey's PSF size per band, arcsec, and where it is from."""
+        raise NotImplementedError
+
+    def cuts(self, corners: np.ndarray, size: int) -> list[Cutout | Exception]:
+        """Return a `cut` at each of corners (n, 2), or its error."""
+        return [_tried(self.cut, x, y, size) for x, y in np.asarray(corners).tolist()]
+
+    def psfsizes(self, x: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, str] | Exception]:
+        """Return the `psfsize` at each position, or its error."""
+        return [_tried(self.psfsize, *at) for at in zip(x.tolist(), y.tolist(), strict=True)]
+
+
+def _tried(function: Callable[..., T], *arguments: Any) -> T | Exception:
+    try:
+        return function(*arguments)
+    except (ValueError, BrickUnreadable) as error:
+        return error
 
 
 @dataclass(frozen=True)
@@ -61,9 +91,9 @@ class Ground:
     blank: np.ndarray
 
 
-def stamp_corner(position: float, size: int) -> int:
-    """Return the first pixel of a stamp of `size` around a host: floor(position + 0.5) - size // 2."""
-    return int(np.floor(position + 0.5)) - size // 2
+def stamp_corner(position: np.ndarray, size: int) -> np.ndarray:
+    """Return the first pixel of stamps of `size` around hosts: floor(position + 0.5) - size // 2."""
+    return np.floor(position + 0.5).astype(np.int64) - size // 2
 
 
 def psf_of_kernels(kernels: np.ndarray) -> PsfAt:
@@ -71,23 +101,40 @@ def psf_of_kernels(kernels: np.ndarray) -> PsfAt:
     return PsfAt(*kernel_sizes(kernels), "kernel")
 
 
-def psf_at(brick: Brick, x: float, y: float, catalogue: np.ndarray, experiment: Experiment) -> PsfAt:
-    """Return the PSF at a pixel of a brick, or of the catalogue where the brick states none.
+def psfs_at(
+    brick: Brick, x: np.ndarray, y: np.ndarray, catalogue: np.ndarray, experiment: Experiment
+) -> list[PsfAt | Exception]:
+    """Return the PSF at pixels of a brick, or of the catalogue where the brick states none.
 
     Args:
         brick: an open brick.
-        x, y: host, 0-based pixels of the brick.
-        catalogue: (band,) psfsize of the row, arcsec, for bricks that state none.
+        x, y: hosts, (n,) 0-based pixels of the brick.
+        catalogue: (n, band) psfsize of the rows, arcsec, for bricks that state none.
         experiment: the PSF model.
 
-    Raises:
-        ValueError: no size that a PSF can have; the message names the band.
+    Returns:
+        One for each; a ValueError where it is no size that a PSF can have: the message names the band.
     """
-    try:
-        psfsize, source = brick.psfsize(x, y)
-    except BrickUnreadable:
-        psfsize, source = catalogue, "catalogue"
-    return _checked(np.asarray(psfsize, np.float32), source, experiment)
+    stated = brick.psfsizes(x, y)
+    found = [
+        (c, "catalogue") if isinstance(s, Exception) else s for s, c in zip(stated, catalogue, strict=True)
+    ]
+    psfsize = np.array([size for size, _ in found], np.float32).reshape(-1, len(BANDS))
+    widest = experiment.stamps.size * PIXEL_SCALE_ARCSEC / 2
+    fits = (psfsize > 0) & (psfsize < widest)
+    fwhm = model_fwhm(np.where(fits, psfsize, np.nan), experiment)
+    return [
+        PsfAt(size, width, source) if good.all() else _no_psf(size, good, source, widest)
+        for size, width, good, (_, source) in zip(psfsize, fwhm, fits, found, strict=True)
+    ]
+
+
+def _no_psf(psfsize: np.ndarray, good: np.ndarray, source: str, widest: float) -> ValueError:
+    i = int(np.argmin(good))
+    return ValueError(
+        f"psfsize_{BANDS[i]} is {psfsize[i]:g} arcsec ({source}); expected more than 0 and less than half a "
+        f"stamp, {widest:g} arcsec"
+    )
 
 
 def psf_of_catalogue(catalogue: np.ndarray, experiment: Experiment) -> PsfAt:
@@ -96,49 +143,49 @@ def psf_of_catalogue(catalogue: np.ndarray, experiment: Experiment) -> PsfAt:
     return PsfAt(size, model_fwhm(np.where(size > 0, size, np.nan), experiment), "catalogue")
 
 
-def _checked(psfsize: np.ndarray, source: str, experiment: Experiment) -> PsfAt:
-    widest = experiment.stamps.size * PIXEL_SCALE_ARCSEC / 2
-    for band, value in zip(BANDS, psfsize.tolist(), strict=True):
-        if not (np.isfinite(value) and 0 < value < widest):
-            raise ValueError(
-                f"psfsize_{band} is {value:g} arcsec ({source}); expected more than 0 and less than half a "
-                f"stamp, {widest:g} arcsec"
-            )
-    return PsfAt(psfsize, model_fwhm(psfsize, experiment), source)
+def grounds_at(
+    brick: Brick, x: np.ndarray, y: np.ndarray, experiment: Experiment
+) -> list[Ground | Exception]:
+    """Cut the stamps around hosts, (n,) 0-based pixels of the brick, and check them.
 
-
-def ground_at(brick: Brick, x: float, y: float, experiment: Experiment) -> Ground:
-    """Cut the stamp around a host and check it.
-
-    Raises:
-        ValueError: it will not do; the message says why.
-        BrickUnreadable: the coadd cannot be read there.
+    Returns:
+        One for each; where it will not do a ValueError that says why, and where the coadd cannot be read
+        `BrickUnreadable`.
     """
     width, height = brick.wcs.width, brick.wcs.height
-    if not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
-        raise ValueError(
-            f"host at x {x:.1f}, y {y:.1f} is outside brick {brick.brickname}, {width} x {height} pixels"
+    inside = (x >= -0.5) & (x < width - 0.5) & (y >= -0.5) & (y < height - 0.5)
+    hosts = np.stack([x, y], axis=1)[inside]
+    corners = np.stack([stamp_corner(side, experiment.stamps.size) for side in hosts.T], axis=1)
+    cuts = iter(zip(brick.cuts(corners, experiment.stamps.size), hosts - corners, strict=True))
+    return [
+        _ground(*next(cuts), experiment)
+        if within
+        else ValueError(
+            f"host at x {at_x:.1f}, y {at_y:.1f} is outside brick {brick.brickname}, {width} x {height} pixels"
         )
-    size = experiment.stamps.size
-    x0, y0 = stamp_corner(x, size), stamp_corner(y, size)
-    cutout = brick.cut(x0, y0, size)
+        for at_x, at_y, within in zip(x, y, inside.tolist(), strict=True)
+    ]
+
+
+def _ground(cutout: Cutout | Exception, host: np.ndarray, experiment: Experiment) -> Ground | Exception:
+    if isinstance(cutout, Exception):
+        return cutout
     bad = bad_pixels(cutout.maskbits, experiment.survey.bad_maskbits)
     bad |= (cutout.invvar <= 0).any(axis=0)
     metrics_bad = bad_pixels(cutout.maskbits, experiment.survey.metrics_bad_maskbits)
     blank = (cutout.image == 0) & (cutout.invvar <= 0)
-    _refuse_useless(cutout, bad)
-    return Ground(cutout, np.float32(x - x0), np.float32(y - y0), bad, metrics_bad, blank)
+    useless = _why_useless(cutout, bad)
+    return useless or Ground(cutout, np.float32(host[0]), np.float32(host[1]), bad, metrics_bad, blank)
 
 
-def _refuse_useless(cutout: Cutout, bad: np.ndarray) -> None:
+def _why_useless(cutout: Cutout, bad: np.ndarray) -> ValueError | None:
     if cutout.nonfinite:
-        raise ValueError(f"{cutout.nonfinite} pixel values are NaN or infinite")
+        return ValueError(f"{cutout.nonfinite} pixel values are NaN or infinite")
     for plane, invvar, band in zip(cutout.image, cutout.invvar, BANDS, strict=True):
         seen = invvar > 0
         if not seen.any():
-            raise ValueError(f"band {band} has no data: invvar is 0 everywhere in the stamp")
+            return ValueError(f"band {band} has no data: invvar is 0 everywhere in the stamp")
         first = plane.flat[seen.argmax()]
         if np.count_nonzero(seen) > 1 and not (seen & (plane != first)).any():
-            raise ValueError(f"band {band} is constant, {first:g} in every pixel with data")
-    if bad.all():
-        raise ValueError("every pixel is masked or without data in some band")
+            return ValueError(f"band {band} is constant, {first:g} in every pixel with data")
+    return ValueError("every pixel is masked or without data in some band") if bad.all() else None

@@ -7,7 +7,7 @@ variance f / G. The survey's inverse variance already holds the photon noise of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -17,7 +17,6 @@ from darkhaloscope.draws import normals_at
 from darkhaloscope.injection.measure import median
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.survey.coadds import Cutout
-from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.photometry import flux
 
 NOISE_STREAM = 0
@@ -27,7 +26,7 @@ NOISE_STREAM = 0
 SKY_MAGNITUDE = {"g": 22.04, "r": 20.91, "z": 18.46}
 
 SECTION = 100  # pixels; one of the survey's tiles: sections start at multiples of 100
-SECTION_STARTS = tuple(range(200, 3600, 600))
+SECTION_CORNERS = np.array([(x, y) for y in range(200, 3600, 600) for x in range(200, 3600, 600)])
 BRIGHT_SIGMA = 5.0
 NEGLIGIBLE = (
     1e-4  # of a pixel's variance; photon noise below a hundredth of the noise that is there is not drawn
@@ -40,8 +39,8 @@ N_BINS = 10
 class Sections(Protocol):
     """What the fit needs of a brick: square sections of it."""
 
-    def cut(self, x0: int, y0: int, size: int) -> Cutout:
-        """Return the section whose first pixel is (x0, y0)."""
+    def cuts(self, corners: np.ndarray, size: int) -> Sequence[Cutout | Exception]:
+        """Return the squares whose first pixels are at x, y of corners (n, 2), or why one cannot be cut."""
 
 
 def fit_gain(image: np.ndarray, variance: np.ndarray, sky_variance: float) -> float:
@@ -79,7 +78,8 @@ def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
         brick: an open brick.
         bad_bits: maskbits of pixels to leave out.
     """
-    sections = [(s, (s.maskbits & bad_bits) == 0) for s in _readable(brick)]
+    cuts = brick.cuts(SECTION_CORNERS, SECTION)  # a broken tile costs its own rows, not the brick's gain
+    sections = [(s, (s.maskbits & bad_bits) == 0) for s in cuts if isinstance(s, Cutout)]
     gains = []
     for band in range(len(BANDS)):
         planes = [
@@ -95,15 +95,6 @@ def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
         image, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
         gains.append(fit_gain(image, variance, sky))
     return np.array(gains)
-
-
-def _readable(brick: Sections) -> Iterator[Cutout]:
-    for y in SECTION_STARTS:
-        for x in SECTION_STARTS:
-            try:
-                yield brick.cut(x, y, SECTION)
-            except BrickUnreadable:
-                continue  # a broken tile costs its own rows, not the brick's gain
 
 
 def _sky_variance(invvar: np.ndarray, good: np.ndarray) -> float:

@@ -15,14 +15,20 @@ import pyarrow as pa
 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import render_rows, source_flux
-from darkhaloscope.injection.cutouts import Brick, PsfAt, ground_at, psf_at, psf_of_catalogue, psf_of_kernels
+from darkhaloscope.injection.cutouts import (
+    Brick,
+    PsfAt,
+    grounds_at,
+    psf_of_catalogue,
+    psf_of_kernels,
+    psfs_at,
+)
 from darkhaloscope.injection.noise import brick_gain
 from darkhaloscope.injection.psfs import load_kernels
 from darkhaloscope.injection.stamp_row import PixelTooLarge, Row, Site, failed_row, stamp_row
 from darkhaloscope.records import BANDS, MANIFEST, STAMPS, stamp_metadata
 from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.sources.bank import Bank
-from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.maskbits import bits_value
 
 ROWS_AT_A_TIME = 128  # rendered together: 6 MB of arcs
@@ -150,14 +156,16 @@ def _make(brick: Brick, columns: Columns, experiment: Experiment, means: _Means)
 def _sites(brick: Brick, columns: Columns, experiment: Experiment, means: _Means) -> list[Site | str]:
     """Return the coadd and PSF of each row, or why it has none."""
     x, y = brick.sky_to_pixel(columns["ra"], columns["dec"])
-    sites: list[Site | str] = []
-    for at_x, at_y, size in zip(x.tolist(), y.tolist(), _catalogue_psfsize(columns), strict=True):
-        try:
-            ground = ground_at(brick, at_x, at_y, experiment)
-            sites.append(Site(ground, means.psf or psf_at(brick, at_x, at_y, size, experiment)))
-        except (ValueError, BrickUnreadable) as error:
-            sites.append(str(error))
-    return sites
+    grounds, catalogue = grounds_at(brick, x, y, experiment), _catalogue_psfsize(columns)
+    psfs = [means.psf] * len(x) if means.psf else psfs_at(brick, x, y, catalogue, experiment)
+    return [
+        str(ground)
+        if isinstance(ground, Exception)
+        else str(psf)
+        if isinstance(psf, Exception)
+        else Site(ground, psf)
+        for ground, psf in zip(grounds, psfs, strict=True)
+    ]
 
 
 def _with_arcs(columns: Columns, sites: list[Site], experiment: Experiment, means: _Means) -> list[Row]:

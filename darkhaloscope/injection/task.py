@@ -14,15 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyarrow.fs import FSSpecHandler, PyFileSystem
 
-from darkhaloscope.dataset import Part, write_part
+from darkhaloscope.dataset import Part, open_part, write_part
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.psfs import load_kernels
 from darkhaloscope.injection.stamps import failed_stamps, gains_of, make_stamps, stamp_schema
 from darkhaloscope.injection.visit import Visit, ahead
 from darkhaloscope.records import MANIFEST
-from darkhaloscope.storage import filesystem
 from darkhaloscope.survey.coadds import BrickReader
 from darkhaloscope.survey.errors import BrickUnreadable
 
@@ -166,12 +164,17 @@ def read_manifest_rows(bricks: tuple[BrickRows, ...]) -> dict[str, pa.Table]:
     """
     names, tables = [b.name for b in bricks], []
     for url in sorted({file for brick in bricks for file in brick.files}):
-        fs, path = filesystem(url)
-        where = {"filesystem": PyFileSystem(FSSpecHandler(fs)), "partitioning": None}
-        mine = pc.field("brickname").isin(names)
-        tables.append(pq.read_table(path, columns=MANIFEST.names, filters=mine, **where))
+        with open_part(url) as part:
+            groups = [i for i in range(part.num_row_groups) if _may_hold(part.metadata.row_group(i), names)]
+            tables.append(part.read_row_groups(groups, columns=MANIFEST.names))
     rows = pa.concat_tables(tables).sort_by("task_id")
-    return {b.name: rows.filter(pc.field("brickname") == b.name).slice(0, b.rows) for b in bricks}
+    return {b.name: rows.filter(pc.equal(rows["brickname"], b.name)).slice(0, b.rows) for b in bricks}
+
+
+def _may_hold(group: pq.RowGroupMetaData, bricks: list[str]) -> bool:
+    column = next(c for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "brickname")
+    known = column.statistics is not None and column.statistics.has_min_max
+    return not known or any(column.statistics.min <= b <= column.statistics.max for b in bricks)
 
 
 def _count(batch: pa.RecordBatch, result: TaskResult) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.draws import digest, uniforms
+from darkhaloscope.injection.cutouts import OneByOne
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.simulated import observing, populations
 from darkhaloscope.simulated.brick import MARGIN, expose, gather
@@ -49,7 +50,7 @@ class FieldPlan:
 
 
 @dataclass(frozen=True)
-class MemoryBrick:
+class MemoryBrick(OneByOne):
     """An image with its catalogue's sky, in memory: what `injection.stamps` needs of a brick."""
 
     brickname: str
@@ -57,7 +58,7 @@ class MemoryBrick:
     image: np.ndarray  # (band, y, x) float32, nmgy/pixel
     invvar: np.ndarray  # (band, y, x) float32
     maskbits: np.ndarray  # (y, x) int32
-    psfsizes: np.ndarray  # (band, y, x) float32, arcsec
+    psfsize_maps: np.ndarray  # (band, y, x) float32, arcsec
 
     def sky_to_pixel(self, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return 0-based x, y of positions in degrees."""
@@ -78,7 +79,7 @@ class MemoryBrick:
 
     def psfsize(self, x: float, y: float) -> tuple[np.ndarray, str]:
         """Return the survey's PSF size per band, arcsec, and where it is from."""
-        return self.psfsizes[:, int(y + 0.5), int(x + 0.5)], "map"
+        return self.psfsize_maps[:, int(y + 0.5), int(x + 0.5)], "map"
 
 
 @dataclass(frozen=True)

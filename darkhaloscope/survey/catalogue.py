@@ -9,7 +9,8 @@ import numpy as np
 
 from darkhaloscope.records import BANDS
 from darkhaloscope.survey.errors import CatalogueError, FitsBroken
-from darkhaloscope.survey.files import check_fits, local_copy
+from darkhaloscope.survey.files import local_copy
+from darkhaloscope.survey.fits_headers import check_fits
 from darkhaloscope.survey.fits_rows import open_rows, text
 from darkhaloscope.survey.photometry import depth_magnitude
 

@@ -16,7 +16,8 @@ from darkhaloscope.storage import StorageError, filesystem, is_local, is_web, jo
 from darkhaloscope.survey.checksums import read_checksums
 from darkhaloscope.survey.coadds import MAX_FILE_BYTES, brick_files, file_path
 from darkhaloscope.survey.errors import FitsBroken, TransferFailed
-from darkhaloscope.survey.files import check_fits, copy_to_local
+from darkhaloscope.survey.files import copy_to_local
+from darkhaloscope.survey.fits_headers import check_fits
 from darkhaloscope.survey.plane import plane_label
 from darkhaloscope.survey.transfer import Client
 

@@ -1,24 +1,20 @@
-"""Survey files from anywhere to a local path, whole: size-checked copies, FITS structure."""
+"""Survey files from anywhere to a local path, whole: size-checked copies."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import math
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
 
 from fsspec.callbacks import Callback
 
 from darkhaloscope.storage import StorageError, filesystem, is_local, is_web, shown
-from darkhaloscope.survey.errors import FitsBroken, Interrupted, TransferFailed
+from darkhaloscope.survey.errors import Interrupted, TransferFailed
 from darkhaloscope.survey.transfer import Client, client_of, writable
 
-_BLOCK = 2880
-_MAX_HEADER_BLOCKS = 2000
 DEFAULT_MAX_BYTES = 1 << 30
 
 
@@ -115,61 +111,3 @@ def local_copy(url: str, scratch: str | None = None, max_bytes: int = 8 << 30) -
         path = str(Path(folder) / url.rstrip("/").rsplit("/", 1)[-1])
         copy_to_local(url, path, max_bytes)
         yield path
-
-
-def check_fits(path: str | Path) -> int:
-    """Walk a FITS file's headers and check that the file holds all the data they announce.
-
-    Returns:
-        The number of bytes the headers account for.
-
-    Raises:
-        FitsBroken: it does not begin with SIMPLE, a header has no END, or the file is shorter than that.
-        FileNotFoundError: there is no such file.
-    """
-    size = Path(path).stat().st_size
-    position, expected, units = 0, 0, 0
-    with Path(path).open("rb") as stream:
-        while position < size:
-            cards, header_bytes = _read_header(stream, size, units)
-            if cards is None:
-                break
-            data = _data_bytes(cards)
-            expected = position + header_bytes + data
-            if expected > size:
-                raise FitsBroken(f"has {size:,} bytes, header says {expected:,}; file is truncated")
-            position += header_bytes + math.ceil(data / _BLOCK) * _BLOCK
-            stream.seek(position)
-            units += 1
-    if not units:
-        raise FitsBroken("has 0 bytes; file is empty")
-    return expected
-
-
-def _read_header(stream: BinaryIO, size: int, units: int) -> tuple[dict[str, Any] | None, int]:
-    """Return the structural keywords of the header here and its length; None after the last unit."""
-    cards: dict[str, Any] = {}
-    for block in range(_MAX_HEADER_BLOCKS):
-        text = stream.read(_BLOCK)
-        if block == 0 and not text.startswith(b"XTENSION" if units else b"SIMPLE  ="):
-            if units:
-                return None, 0  # bytes after the last unit: allowed by the standard, read by nobody
-            raise FitsBroken(f"has {size:,} bytes and begins with {text[:16]!r}; it is not a FITS file")
-        if len(text) < _BLOCK:
-            raise FitsBroken(f"has {size:,} bytes and ends inside a header; file is truncated")
-        for i in range(0, _BLOCK, 80):
-            card = text[i : i + 80].decode("latin-1")
-            key = card[:8].rstrip()
-            if key == "END":
-                return cards, (block + 1) * _BLOCK
-            if key in ("BITPIX", "PCOUNT", "GCOUNT") or key.startswith("NAXIS"):
-                cards[key] = int(card[10:].split("/")[0])
-    raise FitsBroken(f"has a header of more than {_MAX_HEADER_BLOCKS} blocks without END")
-
-
-def _data_bytes(cards: dict[str, Any]) -> int:
-    axes = [cards[f"NAXIS{i + 1}"] for i in range(cards.get("NAXIS", 0))]
-    if not axes:
-        return 0
-    elements = cards.get("PCOUNT", 0) + math.prod(axes)
-    return abs(cards["BITPIX"]) // 8 * cards.get("GCOUNT", 1) * elements

@@ -1,15 +1,16 @@
-"""One plane of a brick: an open, checked, tile-compressed FITS image that gives sections."""
+"""One plane of a brick: an open, checked, tile-compressed FITS image that gives windows."""
 
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from darkhaloscope.records import STAMP_SIZE
 from darkhaloscope.survey.errors import BrickUnreadable, FitsBroken
-from darkhaloscope.survey.files import check_fits
+from darkhaloscope.survey.fits_headers import Unit, read_units
 from darkhaloscope.survey.tiles import Tiles
 from darkhaloscope.survey.wcs import TanWcs
 
@@ -19,51 +20,66 @@ def plane_label(kind: str, band: str) -> str:
     return f"{kind}-{band}" if band else kind
 
 
-def _fitsio() -> Any:
-    import fitsio  # here: a GPU host, which reads no FITS, has none
+def _image_shape(cards: dict[str, Any]) -> tuple[int, int] | None:
+    """Return height and width of a unit's image, tile-compressed or not; None where it is no plane image."""
+    compressed = "Z" if cards.get("ZIMAGE") is True else ""
+    if not compressed and cards.get("XTENSION", "IMAGE") != "IMAGE":
+        return None
+    shape = _two_lengths(cards, f"{compressed}NAXIS2", f"{compressed}NAXIS1")
+    return shape if cards.get(f"{compressed}NAXIS") == 2 else None
 
-    return fitsio
+
+def _two_lengths(cards: dict[str, Any], *names: str) -> tuple[int, int] | None:
+    first, second = (cards.get(name) for name in names)
+    if not isinstance(first, int) or not isinstance(second, int) or min(first, second) < 1:
+        return None
+    return first, second
 
 
 class Plane:
     """One open coadd file; raises `BrickUnreadable` when it is opened or read and found broken."""
 
     def __init__(self, brickname: str, label: str, path: str) -> None:
-        self.brickname, self.label = brickname, label
+        self.brickname, self.label, self._path = brickname, label, path
         self.keep_whole = False
         self._whole: np.ndarray | None = None
         self._tiles: Tiles | None = None
         try:
-            check_fits(path)
+            units = read_units(path)
         except FitsBroken as error:
             raise BrickUnreadable(
                 f"{brickname}: {label} {error}; delete it from the cache to fetch it again"
             ) from error
+        self._number, (self.height, self.width) = self._image(units)
+        self.header = units[self._number].cards
         try:
-            self._fits = _fitsio().FITS(path)
-            self._hdu = self._image_hdu()
-            self.header = {card["name"]: card["value"] for card in self._hdu.read_header_list()}
-            self.height, self.width = self._hdu.get_dims()
-            self._tiles = Tiles.of(path, self.header, self._hdu.get_offsets()["data_start"], self._by_fitsio)
+            self._tiles = Tiles.of(path, self.header, units[self._number].data_start, self._by_fitsio)
         except OSError as error:
             raise self._unreadable(error) from error
 
-    def _image_hdu(self) -> Any:
+    def _image(self, units: list[Unit]) -> tuple[int, tuple[int, int]]:
+        """Return the number of the unit that holds the image, and the image's shape."""
         # The survey keeps the image in HDU 1, an uncompressed copy has it in HDU 0; further HDUs of a
         # maskbits file are the WISE masks.
         for number in (1, 0):
-            if number < len(self._fits):
-                hdu = self._fits[number]
-                if isinstance(hdu, _fitsio().hdu.ImageHDU) and len(hdu.get_dims()) == 2:
-                    return hdu
+            if number < len(units) and (shape := _image_shape(units[number].cards)):
+                return number, shape
         raise BrickUnreadable(
             f"{self.brickname}: {self.label} has no two-dimensional image in HDU 1 or 0; "
             "delete it from the cache to fetch it again"
         )
 
+    @cached_property
+    def _fits(self) -> Any:
+        """The file as `fitsio` has it, opened when something is first read by it."""
+        import fitsio  # here: a GPU host, which reads no FITS, has none
+
+        return fitsio.FITS(self._path)
+
     def close(self) -> None:
         """Close the file."""
-        self._fits.close()
+        if "_fits" in self.__dict__:
+            self._fits.close()
         if self._tiles is not None:
             self._tiles.close()
         self._whole = None
@@ -77,9 +93,9 @@ class Plane:
 
     def share_per_cut(self, size: int = STAMP_SIZE) -> float:
         """Return the share of the plane that must be decompressed for one cut, on average over positions."""
-        if "ZTILE1" not in self.header:
+        tile = _two_lengths(self.header, "ZTILE1", "ZTILE2")
+        if tile is None:
             return 0.0
-        tile = [self.header[key] for key in ("ZTILE1", "ZTILE2")]
         sides = (min(t + size - 1, length) for t, length in zip(tile, (self.width, self.height), strict=True))
         return math.prod(sides) / (self.width * self.height)
 
@@ -105,38 +121,55 @@ class Plane:
                 "wrong place; fetch it again"
             )
 
-    def section(self, x0: int, y0: int, size: int) -> np.ndarray:
-        """Return (size, size) values, 0 beyond the plane."""
-        if 0 <= x0 <= self.width - size and 0 <= y0 <= self.height - size:
-            return self._read(x0, x0 + size, y0, y0 + size)
-        xa, xb = (min(max(v, 0), self.width) for v in (x0, x0 + size))
-        ya, yb = (min(max(v, 0), self.height) for v in (y0, y0 + size))
-        if xa == xb or ya == yb:
-            return np.zeros((size, size), np.float32)
-        data = self._read(xa, xb, ya, yb)
-        padded = np.zeros((size, size), data.dtype)
-        padded[ya - y0 : yb - y0, xa - x0 : xb - x0] = data
-        return padded
+    def windows(self, corners: np.ndarray, out: np.ndarray) -> dict[int, BrickUnreadable]:
+        """Fill windows of the plane, and say which of them cannot be read, and why.
 
-    def _read(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray:
-        if not self.keep_whole:
-            return self._pixels(xa, xb, ya, yb)
+        Args:
+            corners: (n, 2) int64, x and y of each window's first pixel; windows may reach beyond the plane.
+            out: (n, height, width) of zeros; what is beyond the plane stays 0.
+        """
+        if self.keep_whole and self._whole is None:
+            whole = np.zeros((1, self.height, self.width), out.dtype)
+            self.keep_whole = not self._fill(np.zeros((1, 2), np.int64), whole)  # else: each window by itself
+            self._whole = whole[0] if self.keep_whole else None
         if self._whole is None:
-            self._whole = self._pixels(0, self.width, 0, self.height)
-        return self._whole[ya:yb, xa:xb].copy()
+            return self._fill(corners, out)
+        for window, corner in zip(out, corners.tolist(), strict=True):
+            here, there = self._overlap(corner, window.shape)
+            window[here] = self._whole[there]
+        return {}
 
-    def _pixels(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray:
-        try:
-            data = None if self._tiles is None else self._tiles.window(xa, xb, ya, yb)
-            return self._by_fitsio(xa, xb, ya, yb) if data is None else data
-        except (OSError, ValueError) as error:
-            raise self._unreadable(error) from error
+    def _fill(self, corners: np.ndarray, out: np.ndarray) -> dict[int, BrickUnreadable]:
+        """As `windows`, from the file."""
+        broken: dict[int, BrickUnreadable] = {}
+        filled = np.zeros(len(out), bool) if self._tiles is None else self._tiles.windows(corners, out)
+        for i in np.flatnonzero(~filled).tolist():
+            here, there = self._overlap(corners[i].tolist(), out[i].shape)
+            try:
+                out[i][here] = self._fits[self._number][there] if out[i][here].size else 0
+            except (OSError, ValueError) as error:
+                broken[i] = self._unreadable(error)
+        return broken
+
+    def _overlap(self, corner: list[int], shape: tuple[int, ...]) -> tuple[tuple[slice, ...], ...]:
+        """Return what a window has of the plane: where in the window, and where in the plane."""
+        sides = list(zip(corner[::-1], shape, (self.height, self.width), strict=True))  # y first
+        spans = [(min(max(c, 0), whole), min(max(c + n, 0), whole)) for c, n, whole in sides]
+        here = tuple(slice(a - c, b - c) for (a, b), (c, _, _) in zip(spans, sides, strict=True))
+        return here, tuple(slice(a, b) for a, b in spans)
 
     def _by_fitsio(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray:
-        return np.ascontiguousarray(self._hdu[ya:yb, xa:xb])
+        return np.ascontiguousarray(self._fits[self._number][ya:yb, xa:xb])
 
-    def value(self, x: float, y: float) -> float:
-        """Return the value of the pixel nearest to (x, y), moved into the plane where it is beyond."""
-        column = min(max(math.floor(x + 0.5), 0), self.width - 1)
-        row = min(max(math.floor(y + 0.5), 0), self.height - 1)
-        return float(self._read(column, column + 1, row, row + 1)[0, 0])
+    def nearest(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Return the values, (n,), of the pixels nearest to (x, y), those beyond the plane moved into it.
+
+        A pixel that cannot be read is NaN.
+        """
+        column, row = (
+            np.clip(np.floor(np.asarray(v) + 0.5).astype(np.int64), 0, n - 1)
+            for v, n in ((x, self.width), (y, self.height))
+        )
+        values = np.zeros((len(column), 1, 1), np.float32)
+        values[list(self.windows(np.stack([column, row], axis=1), values))] = np.nan
+        return values[:, 0, 0]

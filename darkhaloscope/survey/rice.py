@@ -171,39 +171,36 @@ def _pixels(
 
 
 @_njit
-def tiles_window(
-    code: np.ndarray, room: np.ndarray, places: np.ndarray, start: int, quantum: np.ndarray,
-    side: tuple[int, int], window: tuple[int, int, int, int], dither: int, seed: int, out: np.ndarray,
-) -> bool:  # fmt: skip
-    """Decode a window of tiles that lie side by side into `out`; a tile without code is passed over.
+def decode_pieces(
+    code: np.ndarray, room: np.ndarray, pieces: np.ndarray, places: np.ndarray, quantum: np.ndarray,
+    side: tuple[int, int], dither: int, seed: int, out: np.ndarray, good: np.ndarray,
+) -> None:  # fmt: skip
+    """Decode pieces of tiles into windows.
 
     Args:
         code: (n,) uint8, the tiles' compressed bytes and `BEYOND` more.
         room: int32 scratch of at least a tile's pixels.
-        places: (tile, 2) int64, first byte in the file and number of bytes of each tile; none: passed over.
-        start: first byte of `code` in the file.
-        quantum: (tile, 2) float64, ZSCALE and ZZERO of each tile.
-        side: pixels of a tile's width, and from the first tile to the plane's edge: the last may be narrower.
-        window: x0, x1, y0, y1 in the first tile's pixels, half open.
+        pieces: (m, 8) int64: window, tile, its pixels x0, x1, y0, y1 in the tile, half open, and x, y of the first in
+            the window.
+        places: (m, 2) int64, first byte in `code` and number of bytes of each piece's tile; none: passed over.
+        quantum: (m, 2) float64, ZSCALE and ZZERO of each piece's tile.
+        side: width of a tile and of the plane, pixels: the last tile of a row may be narrower.
         dither: 0 none, 1 subtractive, 2 subtractive with exact zeros.
-        seed: number of the first tile's first random number, 0-based; the next tile's is one more.
-        out: (y1 - y0, x1 - x0) float32.
-
-    Returns:
-        False where the code is broken or a pixel has no value: the caller reads such tiles otherwise.
+        seed: number of the plane's first random number, 0-based; a tile's is its own number more.
+        out: (window, y, x) float32.
+        good: (window,) bool, set to False where the code is broken or a pixel has no value: the caller reads such
+            windows otherwise.
     """
-    xa, xb, ya, yb = window
-    for tile in range(len(places)):
-        x = tile * side[0]
-        width = min(side[0], side[1] - x)
-        first, length = places[tile, 0] - start, places[tile, 1]
+    columns = -(-side[1] // side[0])
+    for k in range(len(pieces)):
+        window, tile, xa, xb, ya, yb, x, y = pieces[k]
+        start, length = places[k]
         if not length:
             continue
-        if not _rice(code[first : first + length + BEYOND], yb * width, room):
-            return False
-        left, right = max(xa, x), min(xb, x + width)
-        part = out[:, left - xa : right - xa]
-        inside = (left - x, right - x, ya, yb)
-        if not _pixels(room, width, inside, quantum[tile, 0], quantum[tile, 1], dither, seed + tile, part):
-            return False
-    return True
+        width = min(side[0], side[1] - tile % columns * side[0])
+        part = out[window, y : y + yb - ya, x : x + xb - xa]
+        inside, scale, zero = (xa, xb, ya, yb), quantum[k, 0], quantum[k, 1]
+        if not _rice(code[start : start + length + BEYOND], yb * width, room) or not _pixels(
+            room, width, inside, scale, zero, dither, seed + tile, part
+        ):
+            good[window] = False

@@ -1,10 +1,10 @@
-"""The tiles of a compressed plane, read and decoded one by one.
+"""The tiles of a compressed plane, read and decoded for many windows at once.
 
 `fitsio` decodes any plane, at 150 to 200 MB/s and holding the interpreter's lock, and that would be two thirds of the
 cost of a stamp. So the tiles of the survey's image and invvar (RICE, quantised with dithering) and psfsize (GZIP,
 lossless) planes are decoded here, to the same bits; of its maskbits (HCOMPRESS, integers) each different tile is
 decoded once, for most are equal. A plane laid out otherwise has no `Tiles`, and a window with a tile that is in any
-way odd is None: `fitsio` then reads it, or says what is wrong with it.
+way odd is not filled: `fitsio` then reads it, or says what is wrong with it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from darkhaloscope.survey.rice import BEYOND, tiles_window
+from darkhaloscope.survey.rice import BEYOND, decode_pieces
 
 DITHERS = {"NO_DITHER": 0, "SUBTRACTIVE_DITHER_1": 1, "SUBTRACTIVE_DITHER_2": 2}
 FORMATS = {"D": ">f8", "E": ">f4", "J": ">i4"}
@@ -54,26 +55,24 @@ class Tiles:
         if "GZIP_COMPRESSED_DATA" in (table.dtype.names or ()):  # holds the tiles that could not be quantised
             lossless |= code[:, 0] == 0
             code = np.where(lossless[:, None], table["GZIP_COMPRESSED_DATA"], code)
-        self._offsets, self._lengths = (code[:, 1] + data_start + heap).tolist(), code[:, 0].tolist()
+        self._offsets, self._lengths = code[:, 1] + data_start + heap, code[:, 0]
         self._read, self._seen = read, dict[tuple[bytes, int], np.ndarray]()
         self._integers = kind == "HCOMPRESS_1"
-        self._dtype = np.int32 if self._integers else np.float32
-        self._unquantised = (lossless | self._integers).tolist()
+        self._unquantised = lossless | self._integers
         self._quantum: np.ndarray | None = None
-        if not all(self._unquantised):
+        if not self._unquantised.all():
             self._quantum = np.stack([table["ZSCALE"], table["ZZERO"]], axis=1).astype(np.float64)
-            self._rice = np.stack([self._offsets, np.where(lossless, 0, self._lengths)], axis=1)
             self._room = np.empty(self.tile_width * self.tile_height, np.int32)
-        # A row of tiles' worth of pixels, uncompressed: more than what two neighbours can have.
-        self._code = memoryview(bytearray(4 * self.width * self.tile_height + BEYOND))
-        self._bytes = np.frombuffer(self._code, np.uint8)
         self._file = os.open(path, os.O_RDONLY)
 
     @classmethod
     def of(cls, path: str, header: Mapping[str, Any], data_start: int, read: Read) -> Tiles | None:
         """Return the tiles of a plane, or None where its layout is not one that is decoded here."""
-        table = _tile_table(path, header, data_start)
-        return None if table is None else cls(path, header, data_start, table, read)
+        try:
+            table = _tile_table(path, header, data_start)
+            return None if table is None else cls(path, header, data_start, table, read)
+        except (KeyError, TypeError, ValueError):
+            return None  # a header without what it should have: `fitsio` says so
 
     def close(self) -> None:
         """Close the file."""
@@ -81,68 +80,89 @@ class Tiles:
             os.close(self._file)
             self._file = -1
 
-    def window(self, xa: int, xb: int, ya: int, yb: int) -> np.ndarray | None:
-        """Return pixels [ya, yb) x [xa, xb), or None where `fitsio` must look at a tile."""
-        out = np.empty((yb - ya, xb - xa), self._dtype)
-        left, right = xa // self.tile_width, (xb - 1) // self.tile_width
-        x = left * self.tile_width
-        for row in range(ya // self.tile_height, (yb - 1) // self.tile_height + 1):
-            y = row * self.tile_height
-            low, high = max(ya, y), min(yb, y + self.tile_height)
-            window, part = (xa - x, xb - x, low - y, high - y), out[low - ya : high - ya]
-            if not self._decode(row * self._columns + left, row * self._columns + right, window, part):
-                return None
-        return out
+    def windows(self, corners: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Fill windows of the plane.
 
-    def _decode(self, first: int, last: int, window: tuple[int, int, int, int], out: np.ndarray) -> bool:
-        """Decode a window x0, x1, y0, y1 of tiles side by side; return False where it cannot be done here."""
-        start = self._fetch(first, last)
-        if start is None:
-            return False
-        beyond = self.width - first % self._columns * self.tile_width  # pixels up to the plane's edge
+        Args:
+            corners: (n, 2) int64, x and y of each window's first pixel; windows may reach beyond the plane.
+            out: (n, height, width) of zeros, float32, or int32 where the plane has integers; what is beyond the
+                plane stays as it is.
+
+        Returns:
+            (n,) bool, False where `fitsio` must read the window.
+        """
+        pieces = self._pieces(corners, out.shape[1:])
+        code, places = self._fetch(pieces[:, 1])
+        good = np.ones(len(out), bool)
+        good[pieces[places[:, 1] == 0, 0]] = False
+        unquantised = self._unquantised[pieces[:, 1]]
         if self._quantum is not None:
-            tiles, side = slice(first, last + 1), (self.tile_width, beyond)
-            where = (self._rice[tiles], start, self._quantum[tiles], side, window)
-            if not tiles_window(self._bytes, self._room, *where, self._dither, first + self._seed, out):
-                return False
-        if True in self._unquantised[first : last + 1]:
-            return all(
-                self._copy(tile, start, (tile - first) * self.tile_width, window, out)
-                for tile in range(first, last + 1)
-                if self._unquantised[tile]
-            )
-        return True
+            quantised = pieces[~unquantised]
+            where = (quantised, places[~unquantised], self._quantum[quantised[:, 1]])
+            side = (self.tile_width, self.width)
+            decode_pieces(code, self._room, *where, side, self._dither, self._seed, out, good)
+        for piece, place in zip(pieces[unquantised].tolist(), places[unquantised].tolist(), strict=True):
+            good[piece[0]] &= self._copy(piece, code[place[0] :][: place[1]], out)
+        return good
 
-    def _fetch(self, first: int, last: int) -> int | None:
-        """Read the code of tiles that lie one behind the other, at once; return its place, None where there is none."""
-        offsets, lengths = self._offsets[first : last + 1], self._lengths[first : last + 1]
-        start = offsets[0]
-        length = offsets[-1] + lengths[-1] - start
-        if not 0 < length <= len(self._code) - BEYOND or offsets != sorted(offsets) or min(lengths) <= 0:
-            return None
-        return start if os.preadv(self._file, [self._code[:length]], start) == length else None
+    def _pieces(self, corners: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Return what windows have of tiles, (m, 8) int64.
 
-    def _copy(
-        self, tile: int, start: int, x: int, window: tuple[int, int, int, int], out: np.ndarray
-    ) -> bool:
-        """Copy a window's part of a tile that is not quantised; the window counts from x pixels before the tile."""
-        xa, xb, ya, yb = window
-        code = self._code[self._offsets[tile] - start :][: self._lengths[tile]]
-        plain = self._integer_tile(tile, code.tobytes()) if self._integers else self._unzipped(tile, code, yb)
-        if plain is None:
-            return False
-        left, right = max(xa - x, 0), min(xb - x, plain.shape[1])
-        out[:, left + x - xa : right + x - xa] = plain[ya:yb, left:right]
-        return True
+        Each row: window, tile, its pixels x0, x1, y0, y1 in the tile, half open, and x, y of the first in the window.
+        """
+        tx, x0, x1, x = _overlaps(corners[:, 0], shape[1], self.width, self.tile_width)
+        ty, y0, y1, y = _overlaps(corners[:, 1], shape[0], self.height, self.tile_height)
+        window, row, column = np.nonzero((y1 > y0)[:, :, None] & (x1 > x0)[:, None, :])
+        by_x, by_y = (window, column), (window, row)
+        tile = ty[by_y] * self._columns + tx[by_x]
+        return np.stack([window, tile, x0[by_x], x1[by_x], y0[by_y], y1[by_y], x[by_x], y[by_y]], axis=1)
 
-    def _unzipped(self, tile: int, code: memoryview, n_rows: int) -> np.ndarray | None:
-        width = min(self.tile_width, self.width - tile % self._columns * self.tile_width)
+    def _fetch(self, tiles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Read the code of tiles, those that lie one behind the other at once.
+
+        Returns:
+            The code, uint8, with `BEYOND` bytes more, and each tile's first byte in it and length, (m, 2); a length of
+            0 where a tile has no code that could be read.
+        """
+        each, which = np.unique(tiles, return_inverse=True)
+        offset, length = self._offsets[each], self._lengths[each]
+        most = 8 * self.tile_width * self.tile_height
+        length = np.where((offset >= 0) & (length > 0) & (length <= most), length, 0)
+        start = np.concatenate([[0], np.cumsum(length)])
+        code = np.empty(start[-1] + BEYOND, np.uint8)
+        whole = code.data
+        cuts = np.flatnonzero(offset[1:] != offset[:-1] + length[:-1]) + 1
+        for first, last in pairwise([0, *cuts.tolist(), len(each)]):
+            there = whole[start[first] : start[last]]
+            if len(there) and not self._filled(there, int(offset[first])):
+                length[first:last] = 0
+        return code, np.stack([start[:-1], length], axis=1)[which]
+
+    def _filled(self, there: memoryview, offset: int) -> bool:
         try:
-            plain = zlib.decompressobj(GZIP).decompress(code, 4 * width * n_rows)
-        except zlib.error:
-            return None
-        if len(plain) < 4 * width * n_rows:
-            return None
+            return os.preadv(self._file, [there], offset) == len(there)
+        except OSError:
+            return False
+
+    def _copy(self, piece: list[int], code: np.ndarray, out: np.ndarray) -> bool:
+        """Copy a piece of a tile that is not quantised; return False where that cannot be done here."""
+        window, tile, xa, xb, ya, yb, x, y = piece
+        if not len(code):
+            return False
+        try:
+            plain = (
+                self._integer_tile(tile, code.tobytes())
+                if self._integers
+                else self._unzipped(tile, code.data, yb)
+            )
+        except (OSError, ValueError, zlib.error):
+            return False
+        out[window, y : y + yb - ya, x : x + xb - xa] = plain[ya:yb, xa:xb]
+        return True
+
+    def _unzipped(self, tile: int, code: memoryview, n_rows: int) -> np.ndarray:
+        width = min(self.tile_width, self.width - tile % self._columns * self.tile_width)
+        plain = zlib.decompressobj(GZIP).decompress(code, 4 * width * n_rows)
         return np.frombuffer(plain, ">f4").reshape(n_rows, width)
 
     def _integer_tile(self, tile: int, code: bytes) -> np.ndarray:
@@ -155,6 +175,23 @@ class Tiles:
                 self._seen.clear()
             self._seen[key] = self._read(x, right, y, high)
         return self._seen[key]
+
+
+def _overlaps(start: np.ndarray, length: int, plane: int, tile: int) -> tuple[np.ndarray, ...]:
+    """Return what windows share with tiles along one axis.
+
+    Args:
+        start: (n,) first pixel of each window.
+        length: of the windows, `plane`, and the tiles, pixels.
+
+    Returns:
+        Four (n, k) int64: number of the tile, first pixel and end in it, first pixel in the window. Nothing is shared
+        where the end is not beyond the first.
+    """
+    number = np.maximum(start, 0)[:, None] // tile + np.arange((length - 2) // tile + 2)
+    begin, start = number * tile, start[:, None]
+    first, end = np.maximum(start, begin), np.minimum(np.minimum(start + length, begin + tile), plane)
+    return number, first - begin, end - begin, first - start
 
 
 def _tile_table(path: str, header: Mapping[str, Any], data_start: int) -> np.ndarray | None:

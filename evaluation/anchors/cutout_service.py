@@ -13,12 +13,13 @@ from pathlib import Path
 import fitsio
 import numpy as np
 
-from darkhaloscope.injection.cutouts import stamp_corner
+from darkhaloscope.injection.cutouts import OneByOne, stamp_corner
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.robust import mad_sigma
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.errors import BrickUnreadable, FitsBroken, TransferFailed
-from darkhaloscope.survey.files import check_fits, copy_to_local
+from darkhaloscope.survey.files import copy_to_local
+from darkhaloscope.survey.fits_headers import check_fits
 from darkhaloscope.survey.transfer import Client
 from darkhaloscope.survey.wcs import TanWcs
 
@@ -42,7 +43,7 @@ def cutout_url(service: str, ra: float, dec: float, size: int) -> str:
     return f"{service}{join}ra={ra:.6f}&dec={dec:.6f}&size={size}&pixscale={PIXEL_SCALE_ARCSEC}&bands={BANDS}"
 
 
-class CutoutBrick:
+class CutoutBrick(OneByOne):
     """A cutout in the place of a brick: what `injection.stamps.make_stamps` needs of one.
 
     Args:

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from darkhaloscope.injection.cutouts import OneByOne
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
 
@@ -11,7 +12,7 @@ SIGMA = np.array([0.002, 0.0025, 0.009])
 GAIN = np.array([35_000.0, 41_500.0, 38_000.0])
 
 
-class FakeBrick:
+class FakeBrick(OneByOne):
     """Pixel (x, y) is at ra = 150 + x / 10000, dec = 2 + y / 10000."""
 
     def __init__(self, width=900, height=900, sizes=(1.4, 1.25, 1.2), has_maskbits=True, seed=0):

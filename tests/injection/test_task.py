@@ -102,14 +102,14 @@ def test_a_brick_whose_read_hangs_costs_its_own_rows(work, tmp_path, monkeypatch
     hanging.symlink_to(sky)
     from darkhaloscope.survey import plane
 
-    check = plane.check_fits
+    check = plane.read_units
 
     def hang(path):
         if file_path(BRICKS[0], "invvar", "g") in str(path):
             gate.wait()
         return check(path)
 
-    monkeypatch.setattr(plane, "check_fits", hang)
+    monkeypatch.setattr(plane, "read_units", hang)
     result, table = made(bricks, hanging, tmp_path / "out", brick_seconds=3.0)
     gate.set()
     ok = {

@@ -15,7 +15,7 @@ from darkhaloscope.survey import bricks, extinction
 from darkhaloscope.survey.catalogue import read_catalogue
 from darkhaloscope.survey.coadds import BrickReader, file_name, file_path
 from darkhaloscope.survey.errors import BandMissing, BrickUnreadable, CatalogueError, FitsBroken
-from darkhaloscope.survey.files import check_fits
+from darkhaloscope.survey.fits_headers import check_fits
 from darkhaloscope.survey.photometry import magnitude
 from darkhaloscope.survey.targets import VARIANTS, colour_cuts, select_targets
 

@@ -228,18 +228,18 @@ def hanging(brick: str):
     def wrapper(task, index, attempt, coadds, experiment):
         from darkhaloscope.survey import plane
 
-        check_fits = plane.check_fits
+        read_units = plane.read_units
 
         def hang(path):
             if brick in str(path):
                 time.sleep(3600)
-            return check_fits(path)
+            return read_units(path)
 
-        plane.check_fits = hang
+        plane.read_units = hang
         try:
             return original(task, index, attempt, coadds, experiment)
         finally:
-            plane.check_fits = check_fits
+            plane.read_units = read_units
 
     return wrapper
 

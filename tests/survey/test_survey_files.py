@@ -1,12 +1,12 @@
 import errno
 
-import numpy as np
 import pytest
-from survey_testing import BRICK, write_plane
+from survey_testing import BRICK
 
 from darkhaloscope.storage import StorageError
-from darkhaloscope.survey.errors import FitsBroken, TransferFailed
-from darkhaloscope.survey.files import check_fits, copy_to_local, local_copy
+from darkhaloscope.survey.errors import TransferFailed
+from darkhaloscope.survey.files import copy_to_local, local_copy
+from darkhaloscope.survey.fits_headers import check_fits
 
 IMAGE = f"legacysurvey-{BRICK}-image-r.fits.fz"
 PATH = f"/coadd/059/{BRICK}/{IMAGE}"
@@ -15,38 +15,6 @@ PATH = f"/coadd/059/{BRICK}/{IMAGE}"
 @pytest.fixture
 def plane(sky):
     return sky / PATH[1:]
-
-
-@pytest.mark.parametrize("compress", ["RICE", "GZIP", None])
-def test_a_whole_file_passes_and_its_headers_account_for_it(tmp_path, compress):
-    path = write_plane(tmp_path, "image", "r", np.zeros((210, 210), np.float32), compress=compress)
-    size = path.stat().st_size
-    assert size - 2880 < check_fits(path) <= size
-
-
-@pytest.mark.parametrize("share", [1.0, 0.5, 0.1])
-def test_a_file_cut_off_anywhere_is_found_without_reading_its_data(plane, share):
-    whole = plane.read_bytes()
-    cut = int(check_fits(plane) * share) - 1
-    plane.write_bytes(whole[:cut])
-    with pytest.raises(FitsBroken, match=rf"has {cut:,} bytes.*(header says [\d,]+; )?.*file is truncated"):
-        check_fits(plane)
-
-
-def test_cut_inside_the_second_header_is_truncated_too(plane):
-    plane.write_bytes(plane.read_bytes()[: 2880 + 1440])
-    with pytest.raises(FitsBroken, match="ends inside a header; file is truncated"):
-        check_fits(plane)
-
-
-def test_an_error_page_and_an_empty_file_are_no_fits(tmp_path):
-    path = tmp_path / "page.fits"
-    path.write_bytes(b"<html>not found</html>")
-    with pytest.raises(FitsBroken, match=r"22 bytes and begins with b'<html>.*not a FITS file"):
-        check_fits(path)
-    path.write_bytes(b"")
-    with pytest.raises(FitsBroken, match="file is empty"):
-        check_fits(path)
 
 
 def test_http_copies_are_byte_identical(web, plane, tmp_path):

@@ -24,9 +24,10 @@ def open_tiles(path):
 
 
 def assert_same(tiles, read):
-    for window in WINDOWS:
-        found = tiles.window(*window)
-        assert found is not None and found.tobytes() == read(*window).astype(found.dtype).tobytes(), window
+    for xa, xb, ya, yb in WINDOWS:
+        out = np.zeros((3, yb - ya, xb - xa), np.float32)
+        assert tiles.windows(np.array([[xa, ya], [0, 0], [xa, ya]]), out).all()
+        assert out[0].tobytes() == out[2].tobytes() == read(xa, xb, ya, yb).tobytes(), (xa, ya)
 
 
 def write(tmp_path, data, **options):
@@ -55,7 +56,9 @@ def test_equal_integer_tiles_are_decoded_once(tmp_path):
     tiles, read = open_tiles(path)
     asked = []
     tiles._read = lambda *window: asked.append(window) or read(*window)
-    assert np.array_equal(tiles.window(0, 500, 0, 500), bits) and len(asked) == 2
+    out = np.zeros((1, 500, 500), np.int32)
+    assert tiles.windows(np.zeros((1, 2), np.int64), out).all()
+    assert np.array_equal(out[0], bits) and len(asked) == 2
 
 
 @pytest.mark.parametrize("how", ["nan", "integers", "other codec", "cut off", "garbage"])
@@ -66,9 +69,11 @@ def test_what_is_odd_is_left_to_fitsio(tmp_path, how):
     if how == "integers":
         data = (data * 1e4).astype(np.int16)
     path = write(tmp_path, data, compress="GZIP_2" if how == "other codec" else "RICE_1")
-    tiles, _ = open_tiles(path)
+    tiles, read = open_tiles(path)
     if how == "cut off":
         tiles._lengths[0] -= 3_000
     if how == "garbage":
         tiles._offsets[0] = 10
-    assert tiles is None or tiles.window(0, 100, 0, 100) is None
+    out = np.zeros((2, 100, 100), np.float32)
+    assert tiles is None or tiles.windows(np.array([[0, 0], [100, 100]]), out).tolist() == [False, True]
+    assert tiles is None or np.array_equal(out[1], np.ascontiguousarray(read(100, 200, 100, 200)))
