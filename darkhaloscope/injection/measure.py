@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from darkhaloscope.compiled import compiler
 from darkhaloscope.records import BANDS
+
+_njit = compiler(Path(__file__).parent)
 
 REFERENCE = BANDS.index("r")
 MAX_MASKED = 0.5  # of the arc's light; beyond, its SNR says more about the mask than about the arc
@@ -42,19 +46,33 @@ def measure_arc(arc: np.ndarray, invvar: np.ndarray, bad: np.ndarray, correlatio
         The measurement. `flux` is all light inside the stamp, bad pixels included; `masked_fraction` the
         share of the r flux on bad pixels or pixels without data, NaN where there is no flux.
     """
-    light = arc.astype(np.float64)
-    good = (invvar > 0) & ~bad
-    squared = light**2 * np.where(good, invvar, 0.0)
-    snr = np.sqrt(squared.sum((1, 2))) / correlation
-    total = light[REFERENCE].sum()
-    seen = light[REFERENCE][good[REFERENCE]].sum()
+    squared, largest, flux, seen = _sums(arc, invvar, np.broadcast_to(bad, arc.shape))
+    snr = np.sqrt(squared) / correlation
+    total = flux[REFERENCE]
     return ArcMeasurement(
         snr=snr,
         snr_total=float(np.sqrt((snr**2).sum())),
-        snr_max_pixel=float(np.sqrt(squared.max())),
-        flux=light.sum((1, 2)),
-        masked_fraction=float(1.0 - seen / total) if total > 0 else float("nan"),
+        snr_max_pixel=float(np.sqrt(largest.max())),
+        flux=flux,
+        masked_fraction=float(1.0 - seen[REFERENCE] / total) if total > 0 else float("nan"),
     )
+
+
+@_njit
+def _sums(arc: np.ndarray, invvar: np.ndarray, bad: np.ndarray) -> np.ndarray:
+    """Return sum and largest of arc^2 invvar on good pixels, and the light on all and on good ones, (4, band)."""
+    out = np.zeros((4, len(arc)))
+    for band in range(len(arc)):
+        squared, largest, total, seen = 0.0, 0.0, 0.0, 0.0
+        for y in range(arc.shape[1]):
+            for x in range(arc.shape[2]):
+                light = np.float64(arc[band, y, x])
+                total += light
+                if invvar[band, y, x] > 0 and not bad[band, y, x]:
+                    term = light**2 * invvar[band, y, x]
+                    squared, largest, seen = squared + term, max(largest, term), seen + light
+        out[0, band], out[1, band], out[2, band], out[3, band] = squared, largest, total, seen
+    return out
 
 
 def median(values: np.ndarray) -> float:
@@ -73,13 +91,20 @@ def core_fraction(arc: np.ndarray, host: tuple[float, float], radius: float) -> 
         host: x, y of the host, 0-based pixels.
         radius: of the core, pixels.
     """
-    light = arc[REFERENCE].astype(np.float64)
-    total = light.sum()
-    (x0, x1), (y0, y1) = ((max(int(h - radius), 0), int(h + radius) + 2) for h in host)
-    near = light[y0:y1, x0:x1]
-    y, x = (np.arange(n) + first for n, first in zip(near.shape, (y0, x0), strict=True))
-    core = near[np.hypot(x - host[0], y[:, None] - host[1]) <= radius].sum()
-    return float(core / total) if total > 0 else float("nan")
+    core, total = _inside(arc[REFERENCE], *host, radius)
+    return core / total if total > 0 else float("nan")
+
+
+@_njit
+def _inside(light: np.ndarray, x_host: float, y_host: float, radius: float) -> tuple[float, float]:
+    """Return the light within the radius of a host, and all of it."""
+    core, total = 0.0, 0.0
+    for y in range(light.shape[0]):
+        for x in range(light.shape[1]):
+            total += np.float64(light[y, x])
+            if (x - x_host) ** 2 + (y - y_host) ** 2 <= radius**2:
+                core += np.float64(light[y, x])
+    return core, total
 
 
 def why_not_trusted(arc: ArcMeasurement, magnification: float, source_flux: np.ndarray) -> str:

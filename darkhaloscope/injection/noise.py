@@ -8,16 +8,19 @@ variance f / G. The survey's inverse variance already holds the photon noise of 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-from scipy.stats import theilslopes
 
+from darkhaloscope.compiled import compiler
 from darkhaloscope.draws import normals_at
 from darkhaloscope.injection.measure import median
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.photometry import flux
+
+_njit = compiler(Path(__file__).parent)
 
 NOISE_STREAM = 0
 
@@ -63,8 +66,17 @@ def fit_gain(image: np.ndarray, variance: np.ndarray, sky_variance: float) -> fl
     bins = np.array_split(np.argsort(image, kind="stable"), N_BINS)
     x = np.array([median(image[b]) for b in bins])
     y = np.array([median(variance[b]) for b in bins])
-    slope = theilslopes(y, x)[0]
+    if not x[0] < x[-1]:
+        return float("nan")
+    slope = _theil_sen(x, y)
     return float(1.0 / slope) if x[-1] > MIN_REACH_SIGMA * sigma and slope > 0 else float("nan")
+
+
+def _theil_sen(x: np.ndarray, y: np.ndarray) -> float:
+    """Return the median slope between pairs of points, x ascending: scipy's `theilslopes`, which takes 1.4 ms more."""
+    first, second = np.triu_indices(len(x), 1)
+    apart = x[second] > x[first]
+    return median((y[second] - y[first])[apart] / (x[second] - x[first])[apart])
 
 
 def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
@@ -82,33 +94,50 @@ def brick_gain(brick: Sections, bad_bits: int) -> np.ndarray:
     sections = [(s, (s.maskbits & bad_bits) == 0) for s in cuts if isinstance(s, Cutout)]
     gains = []
     for band in range(len(BANDS)):
-        planes = [
-            (s.image[band], s.invvar[band], unmasked & (s.invvar[band] > 0)) for s, unmasked in sections
-        ]
-        levels = [_sky_variance(invvar, good) for _, invvar, good in planes]
+        planes = [(s.image[band], s.invvar[band], unmasked) for s, unmasked in sections]
+        levels = [_sky_variance(invvar, unmasked) for _, invvar, unmasked in planes]
         usable = [(p, level) for p, level in zip(planes, levels, strict=True) if np.isfinite(level)]
         if not usable:
             gains.append(np.nan)
             continue
         sky = median(np.array([level for _, level in usable]))
-        parts = [_bright(*plane, sky, sky - level) for plane, level in usable]
+        faintest = BRIGHT_SIGMA * np.sqrt(sky)
+        parts = [_bright(*plane, faintest, sky - level) for plane, level in usable]
         image, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
         gains.append(fit_gain(image, variance, sky))
     return np.array(gains)
 
 
-def _sky_variance(invvar: np.ndarray, good: np.ndarray) -> float:
+def _sky_variance(invvar: np.ndarray, unmasked: np.ndarray) -> float:
     """Return the median variance, nmgy^2, of a section's good pixels, or NaN where there are too few."""
-    values = invvar[::2, ::2][good[::2, ::2]]
+    values = _thinned(invvar, unmasked)
     return 1.0 / median(values) if len(values) > SECTION // 4 else float("nan")
 
 
+@_njit
+def _thinned(invvar: np.ndarray, unmasked: np.ndarray) -> np.ndarray:
+    """Return the inverse variance of good pixels, (n,), every second of every second row."""
+    values, n = np.empty(invvar.size, invvar.dtype), 0
+    for y in range(0, invvar.shape[0], 2):
+        for x in range(0, invvar.shape[1], 2):
+            if unmasked[y, x] and invvar[y, x] > 0:
+                values[n] = invvar[y, x]
+                n += 1
+    return values[:n]
+
+
+@_njit
 def _bright(
-    image: np.ndarray, invvar: np.ndarray, good: np.ndarray, sky: float, shift: float
+    image: np.ndarray, invvar: np.ndarray, unmasked: np.ndarray, faintest: float, shift: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return image and variance + shift, float64, of a section's good pixels that stand out of the sky."""
-    chosen = good & (image > BRIGHT_SIGMA * np.sqrt(sky))
-    return image[chosen].astype(np.float64), 1.0 / invvar[chosen].astype(np.float64) + shift
+    """Return image and variance + shift, float64, of a section's good pixels that are brighter than `faintest`."""
+    light, variance, n = np.empty(image.size), np.empty(image.size), 0
+    for y in range(image.shape[0]):
+        for x in range(image.shape[1]):
+            if unmasked[y, x] and image[y, x] > faintest and invvar[y, x] > 0:
+                light[n], variance[n] = image[y, x], 1.0 / np.float64(invvar[y, x]) + shift
+                n += 1
+    return light[:n], variance[:n]
 
 
 def sky_gain(sky_variance: float, band: str) -> float:
@@ -152,11 +181,26 @@ def photon_noise(arc: np.ndarray, gain: np.ndarray, invvar: np.ndarray, task_id:
     Returns:
         The shape of `arc`, float64.
     """
-    variance = np.maximum(arc, 0.0) / gain[:, None, None]
-    lit = np.flatnonzero((variance > 0) & (variance * invvar >= np.where(invvar > 0, NEGLIGIBLE, 0)))
-    noise = np.zeros(variance.shape)
-    noise.ravel()[lit] = np.sqrt(variance.ravel()[lit]) * normals_at(task_id, NOISE_STREAM, lit)
+    lit, variance = _lit(arc, gain, invvar)
+    noise = np.zeros(arc.shape)
+    noise.ravel()[lit] = np.sqrt(variance) * normals_at(task_id, NOISE_STREAM, lit)
     return noise
+
+
+@_njit
+def _lit(arc: np.ndarray, gain: np.ndarray, invvar: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of the pixels whose photon noise counts, ascending, and its variance there."""
+    number, variance = np.empty(arc.size, np.int64), np.empty(arc.size)
+    n = 0
+    _, height, width = arc.shape
+    for band in range(len(arc)):
+        for y in range(height):
+            for x in range(width):
+                here, weight = max(arc[band, y, x], 0.0) / gain[band], invvar[band, y, x]
+                if here > 0 and (weight <= 0 or here * weight >= NEGLIGIBLE):
+                    number[n], variance[n] = (band * height + y) * width + x, here
+                    n += 1
+    return number[:n], variance[:n]
 
 
 def with_photon_noise(invvar: np.ndarray, arc: np.ndarray, gain: np.ndarray) -> np.ndarray:
@@ -167,4 +211,15 @@ def with_photon_noise(invvar: np.ndarray, arc: np.ndarray, gain: np.ndarray) -> 
         arc: (band, y, x) nmgy/pixel.
         gain: (band,) electrons per nmgy.
     """
-    return invvar / (1.0 + invvar * np.maximum(arc, 0.0) / gain[:, None, None])
+    return _weakened(invvar, arc, gain)
+
+
+@_njit
+def _weakened(invvar: np.ndarray, arc: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    out = np.empty(arc.shape)
+    for band in range(len(arc)):
+        for y in range(arc.shape[1]):
+            for x in range(arc.shape[2]):
+                weight = invvar[band, y, x]
+                out[band, y, x] = weight / (1.0 + weight * max(arc[band, y, x], 0.0) / gain[band])
+    return out

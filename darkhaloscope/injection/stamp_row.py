@@ -20,6 +20,7 @@ from darkhaloscope.injection.measure import (
 )
 from darkhaloscope.injection.noise import photon_noise, stamp_gain, with_photon_noise
 from darkhaloscope.records import BANDS, NO_SOURCE, PIXEL_SCALE_ARCSEC
+from darkhaloscope.stored import stored
 from darkhaloscope.survey.photometry import flux as flux_of
 from darkhaloscope.survey.photometry import magnitude
 
@@ -85,7 +86,6 @@ def stamp_row(
     reason = why_not_trusted(measured, magnification, flux)
     return made | {
         **_measured_columns(measured),
-        **_magnitude_columns(row, magnification * flux),
         "arc_core_fraction": core_fraction(arc, host, core),
         "metrics_ok": int(not reason),
         "metrics_reason": reason,
@@ -94,15 +94,11 @@ def stamp_row(
 
 
 def _cell(image: np.ndarray, dtype: str) -> bytes:
-    """Return a stamp's pixels as they are written.
-
-    float16 keeps 11 bits, 1/2000 of a pixel's own value; below 6e-5 nmgy, 1/40 of the sky's noise at DR10's
-    depth, its steps are 6e-8.
-    """
+    """Return a stamp's pixels as they are written."""
     brightest = np.abs(image).max()
     if not brightest <= np.finfo(dtype).max:
         raise PixelTooLarge(f"a pixel of {brightest:g} nmgy does not fit stamps.dtype {dtype}")
-    return np.ascontiguousarray(image, np.dtype(dtype).newbyteorder("<")).tobytes()
+    return stored(image, dtype).tobytes()
 
 
 def failed_row(reason: str, psf: PsfAt, theta_e: float) -> Row:
@@ -154,10 +150,11 @@ def _measured_columns(measured: ArcMeasurement) -> Row:
     }
 
 
-def _magnitude_columns(row: Mapping[str, Any], lensed: np.ndarray) -> Row:
-    """Return magnitudes of the lensed source, (band,) nmgy as observed, alone and with its host."""
-    host = flux_of(np.array([row[f"mag_{b}"] for b in BANDS], np.float64))
+def magnitude_columns(columns: Mapping[str, np.ndarray], lensed: np.ndarray) -> dict[str, np.ndarray]:
+    """Return magnitudes of lensed sources, (n, band) nmgy as observed, alone and with their hosts."""
+    host = flux_of(np.stack([columns[f"mag_{b}"] for b in BANDS], axis=1))
+    alone, both = magnitude(lensed), magnitude(host + lensed)
     return {
-        **{f"arc_mag_{b}": float(m) for b, m in zip(BANDS, magnitude(lensed), strict=True)},
-        **{f"total_mag_{b}": float(m) for b, m in zip(BANDS, magnitude(host + lensed), strict=True)},
+        **{f"arc_mag_{b}": alone[:, i] for i, b in enumerate(BANDS)},
+        **{f"total_mag_{b}": both[:, i] for i, b in enumerate(BANDS)},
     }

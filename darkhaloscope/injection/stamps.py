@@ -17,6 +17,7 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import render_rows, source_flux
 from darkhaloscope.injection.cutouts import (
     Brick,
+    Ground,
     PsfAt,
     grounds_at,
     psf_of_catalogue,
@@ -25,7 +26,14 @@ from darkhaloscope.injection.cutouts import (
 )
 from darkhaloscope.injection.noise import brick_gain
 from darkhaloscope.injection.psfs import load_kernels
-from darkhaloscope.injection.stamp_row import PixelTooLarge, Row, Site, failed_row, stamp_row
+from darkhaloscope.injection.stamp_row import (
+    PixelTooLarge,
+    Row,
+    Site,
+    failed_row,
+    magnitude_columns,
+    stamp_row,
+)
 from darkhaloscope.records import BANDS, MANIFEST, STAMPS, stamp_metadata
 from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.sources.bank import Bank
@@ -158,26 +166,27 @@ def _sites(brick: Brick, columns: Columns, experiment: Experiment, means: _Means
     x, y = brick.sky_to_pixel(columns["ra"], columns["dec"])
     grounds, catalogue = grounds_at(brick, x, y, experiment), _catalogue_psfsize(columns)
     psfs = [means.psf] * len(x) if means.psf else psfs_at(brick, x, y, catalogue, experiment)
-    return [
-        str(ground)
-        if isinstance(ground, Exception)
-        else str(psf)
-        if isinstance(psf, Exception)
-        else Site(ground, psf)
-        for ground, psf in zip(grounds, psfs, strict=True)
-    ]
+    return [_site(ground, psf) for ground, psf in zip(grounds, psfs, strict=True)]
+
+
+def _site(ground: Ground | Exception, psf: PsfAt | Exception) -> Site | str:
+    if isinstance(ground, Exception):
+        return str(ground)
+    return str(psf) if isinstance(psf, Exception) else Site(ground, psf)
 
 
 def _with_arcs(columns: Columns, sites: list[Site], experiment: Experiment, means: _Means) -> list[Row]:
     """Render the arcs of rows that have a site, and return the rows' new columns."""
     rendered, flux = render_rows(columns, experiment, means.kernels, means.bank), source_flux(columns)
+    magnitudes = magnitude_columns(columns, rendered.magnification[:, None] * flux)
     made = []
     for k, site in enumerate(sites):
         row, reason = {n: v[k] for n, v in columns.items()}, rendered.reason[k]
         arc = rendered.image[k], float(rendered.magnification[k]), flux[k]
         if rendered.ok[k]:
             try:
-                made.append(stamp_row(row, site, *arc, experiment, means.gains))
+                new = stamp_row(row, site, *arc, experiment, means.gains)
+                made.append(new | {n: v[k] for n, v in magnitudes.items()})
                 continue
             except PixelTooLarge as error:
                 reason = str(error)

@@ -145,29 +145,37 @@ def _pixels(
     """Turn a window of a tile's integers into `out`, float32; return False where a pixel has no value."""
     xa, xb, ya, yb = window
     iseed = seed % N_RANDOM
+    first: Any = 0  # pixel from which on the random numbers are those from `start` on
     start = np.int64(RANDOM[iseed] * 500)
-    run = N_RANDOM - start  # pixels until the random numbers start again, elsewhere
-    first: Any = 0
+    whole = True
     for y in range(ya, yb):
-        for x in range(xa, xb):
+        x: Any = xa
+        while x < xb:
             at = y * width + x
-            value: Any = room[at]
-            if value <= LARGEST_NULL:
-                return False
-            if dither == 0:
-                out[y - ya, x - xa] = np.float32(np.float64(value) * scale + zero)
-                continue
-            while at - first >= run:
-                first += run
+            while at - first >= N_RANDOM - start:  # they start again, elsewhere
+                first += N_RANDOM - start
                 iseed = (iseed + 1) % N_RANDOM
                 start = np.int64(RANDOM[iseed] * 500)
-                run = N_RANDOM - start
-            if dither == 2 and value == ZERO:
-                out[y - ya, x - xa] = np.float32(0.0)
-            else:
-                shift = np.float64(value) - np.float64(RANDOM[start + at - first]) + 0.5
-                out[y - ya, x - xa] = np.float32(shift * scale + zero)
-    return True
+            n = min(xb - x, N_RANDOM - start - (at - first))
+            random = RANDOM[start + at - first :][:n]
+            whole &= _run(room[at : at + n], random, scale, zero, dither, out[y - ya, x - xa :][:n])
+            x += n
+    return whole
+
+
+@_njit
+def _run(
+    values: np.ndarray, random: np.ndarray, scale: float, zero: float, dither: int, out: np.ndarray
+) -> bool:
+    """Turn integers into float32, given a random number for each; return False where one stands for no value."""
+    whole = True
+    for i in range(len(values)):
+        value = values[i]
+        whole &= value > LARGEST_NULL
+        shift = np.float64(value) - np.float64(random[i]) + 0.5 if dither else np.float64(value)
+        exact_zero = dither == 2 and value == ZERO
+        out[i] = np.float32(0.0) if exact_zero else np.float32(shift * scale + zero)
+    return whole
 
 
 @_njit
