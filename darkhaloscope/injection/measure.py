@@ -67,10 +67,10 @@ def _sums(arc: np.ndarray, invvar: np.ndarray, bad: np.ndarray) -> np.ndarray:
         for y in range(arc.shape[1]):
             for x in range(arc.shape[2]):
                 light = np.float64(arc[band, y, x])
-                total += light
-                if invvar[band, y, x] > 0 and not bad[band, y, x]:
-                    term = light**2 * invvar[band, y, x]
-                    squared, largest, seen = squared + term, max(largest, term), seen + light
+                good = (invvar[band, y, x] > 0) & (not bad[band, y, x])
+                term = light * light * (invvar[band, y, x] if good else 0.0)
+                squared, largest = squared + term, max(largest, term)
+                total, seen = total + light, seen + (light if good else 0.0)
         out[0, band], out[1, band], out[2, band], out[3, band] = squared, largest, total, seen
     return out
 

@@ -14,7 +14,7 @@ from darkhaloscope.dataset import DatasetError, committed_chunks, committed_part
 from darkhaloscope.experiment import from_dict
 from darkhaloscope.injection.at_positions import stamps_at
 from darkhaloscope.page import as_json, render_page
-from darkhaloscope.stage import place, read_record
+from darkhaloscope.stage import OutputRefused, place, read_record
 from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import CatalogueError
@@ -260,8 +260,7 @@ def test_the_page_counts_every_row_and_shows_the_balance(spark, root, sky):
 
 def test_other_experiments_leave_a_manifest_alone(spark, root, sky):
     experiment = experiment_of(sky)
-    other = dataclasses.replace(experiment, seed=9)
-    from darkhaloscope.stage import OutputRefused
-
+    _, before = laid_out(spark, root, experiment)
     with pytest.raises(OutputRefused, match="--overwrite"):
-        manifest.run(spark, other, options(root))
+        manifest.run(spark, dataclasses.replace(experiment, seed=9), options(root))
+    assert laid_out(spark, root, experiment)[1].equals(before)
