@@ -5,9 +5,10 @@
 Writes ``results/stamps.json``, which ``python -m emr.scale_model`` reads. The bricks are painted by ``local_spark`` in
 the survey's layout (3600 x 3600, RICE, 100 x 100 tiles), 50 stamps each, half of them controls; a task is one brick,
 all its files counted. A rate is the slope between a few and many tasks, so that start-up is apart; ``--full`` takes 20
-and 80 tasks, the default 3 and 9. Everything is pinned to one core (two where it says so) and the files are in the page
-cache. The peer reads ``fitsio`` sections stamp by stamp, renders each row by itself with the same renderer, and writes
-the same Parquet; it draws no noise and measures nothing.
+and 80 tasks, five times, the default 3 and 9, once. The ways take turns, and a figure is the median of its rounds.
+Everything is pinned to one core (two where it says so) and the files are in the page cache. The peer reads ``fitsio``
+sections stamp by stamp, renders each row by itself with the same renderer, and writes the same Parquet; it draws no
+noise and measures nothing.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +34,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / "tests" / "inject
 
 from injection_cases import experiment, target_table  # noqa: E402
 from record import write_result  # noqa: E402
+from turns import Worker, pin, seconds_of, serve  # noqa: E402
 
 from darkhaloscope.dataset import commit_chunk, open_part, write_part  # noqa: E402
 from darkhaloscope.experiment import Experiment  # noqa: E402
@@ -53,6 +54,12 @@ from local_spark.mini_sky import paint_sky  # noqa: E402
 PER_BRICK = 50
 WRITTEN = {"float16_zstd": ("float16", "zstd"), "gzip_float32": ("float32", "gzip")}
 DEFAULT = WRITTEN["gzip_float32"]
+WAYS = {  # how it is written, or by Spark; cores
+    "float16_zstd": ("float16_zstd", 1),
+    "gzip_float32": ("gzip_float32", 1),
+    "spark_float16_zstd": ("spark", 1),
+    "spark_float16_zstd_2_cores": ("spark", 2),
+}
 STEPS = {  # of a task, by the function that does it
     "open": (BrickReader, "open"),
     "gain": (tasking, "gains_of"),
@@ -95,20 +102,10 @@ def tasks_of(bricks: list[BrickRows], n: int, output: str) -> list[StampTask]:
     return [StampTask((bricks[i % len(bricks)],), output, 0) for i in range(n)]
 
 
-def seconds_of(run: Callable[[int], Any], n: int) -> np.ndarray:
-    """Time that a run of n tasks takes: by the clock, and of this process on its core."""
-    begun = np.array([time.perf_counter(), time.process_time()])
-    run(n)
-    return np.array([time.perf_counter(), time.process_time()]) - begun
-
-
-def slope(run: Callable[[int], Any], few: int, many: int) -> dict[str, float]:
-    """Stamps per second, and per second of the core, between `few` and `many` tasks; seconds that these leave over."""
-    seconds = [seconds_of(run, n) for n in (few, many)]
-    a_task = (seconds[1] - seconds[0]) / (many - few)
-    rate = PER_BRICK / a_task
-    intercept = float(seconds[0][0] - few * a_task[0])
-    return {"stamps_per_s": float(rate[0]), "stamps_per_cpu_s": float(rate[1]), "intercept_s": intercept}
+def slope(seconds: list[np.ndarray], few: int, many: int) -> dict[str, float]:
+    """Stamps per second, and per second of the core, of which a run of more tasks makes more."""
+    rate = PER_BRICK * (many - few) / (seconds[1] - seconds[0])
+    return {"stamps_per_s": float(rate[0]), "stamps_per_cpu_s": float(rate[1])}
 
 
 def pure(bricks: list[BrickRows], sky: str, how: Experiment, output: str) -> Callable[[int], None]:
@@ -201,99 +198,101 @@ def peer(bricks: list[BrickRows], sky: str, output: str) -> Callable[[int], None
     return run
 
 
-def on_spark(
-    bricks: list[BrickRows], sky: str, how: Experiment, output: str, cores: int
-) -> Callable[[int], None]:
-    """The tasks through Spark's executors, committed as a chunk."""
+def on_spark(cores: int) -> Callable[..., Callable[[int], None]]:
+    """As `pure`, the tasks through Spark's executors."""
     from pyspark.sql import SparkSession
 
     from spark_jobs.session import find_java, run_tasks
 
     find_java()
     os.environ["PYSPARK_PYTHON"] = sys.executable
-    spark = SparkSession.builder.master(f"local[{cores}]").config("spark.ui.enabled", "false").getOrCreate()
+    quiet = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false"}
+    spark = SparkSession.builder.master(f"local[{cores}]").config(map=quiet).getOrCreate()
 
-    def make(index: int, attempt: int, task: StampTask) -> Any:
-        return stamps_of_bricks(task, index, attempt, sky, how)
+    def spread(bricks: list[BrickRows], sky: str, how: Experiment, output: str) -> Callable[[int], None]:
+        def make(index: int, attempt: int, task: StampTask) -> Any:
+            return stamps_of_bricks(task, index, attempt, sky, how)
 
-    def run(n: int) -> None:
-        with tempfile.TemporaryDirectory(dir=output) as root:
-            done = run_tasks(spark, tasks_of(bricks, n, root), make)
-            commit_chunk(root, 0, [r.part for r in done])
+        def run(n: int) -> None:
+            with tempfile.TemporaryDirectory(dir=output) as root:
+                done = run_tasks(spark, tasks_of(bricks, n, root), make)
+                commit_chunk(root, 0, [r.part for r in done])
 
-    run(cores)
-    return run
+        return run
 
-
-def spark_slope(folder: Path, bricks: list[BrickRows], cores: int, few: int, many: int) -> dict[str, float]:
-    """As `slope`, in a process of its own that is pinned to the cores before its JVM starts; with its start-up."""
-    facts = json.dumps([folder.as_posix(), [vars(b) for b in bricks], cores, few, many, time.time()])
-    command = [sys.executable, str(HERE / "stamps.py"), "--spark", facts]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"Spark run failed:\n{done.stderr[-3000:]}")
-    return json.loads(done.stdout.strip().splitlines()[-1])
+    return spread
 
 
-def run_spark(facts: str) -> None:
-    """What `spark_slope` starts; its start-up is all until the first task has been done, but for that task."""
-    folder, bricks, cores, few, many, launched = json.loads(facts)
+def run_worker(facts: str) -> None:
+    """What a `Worker` starts."""
+    folder, bricks, kind, cores = json.loads(facts)
     pin(cores)
-    rows = [BrickRows(**{**b, "files": tuple(b["files"])}) for b in bricks]
-    run = on_spark(rows, f"{folder}/sky", config(*WRITTEN["float16_zstd"]), folder, cores)
-    begun = time.time() - launched
-    found = slope(run, few, many)
-    found.pop("stamps_per_cpu_s")  # of the driver alone
-    print(json.dumps(found | {"start_up_s": begun - cores * PER_BRICK / found["stamps_per_s"]}))
+    rows, sky = [BrickRows(**{**b, "files": tuple(b["files"])}) for b in bricks], f"{folder}/sky"
+    way, how = (on_spark(cores), "float16_zstd") if kind == "spark" else (pure, kind)
+    run = way(rows, sky, config(*WRITTEN[how]), folder)
+    run(cores)
+    serve(run)
 
 
-def pin(cores: int) -> None:
-    """Keep this process, and what it starts, on so many cores."""
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, set(sorted(os.sched_getaffinity(0))[:cores]))
+def rates(folder: Path, bricks: list[BrickRows], few: int, many: int, rounds: int) -> dict[str, Any]:
+    """Rates of all ways, the median of rounds in which they take turns, and the ratios of those, round by round."""
+    facts = [folder.as_posix(), [vars(b) for b in bricks]]
+    workers = {name: Worker(__file__, [*facts, *way]) for name, way in WAYS.items()}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in WAYS}
+    for _ in range(rounds):
+        for name, (_, cores) in WAYS.items():
+            tasks = few * cores, many * cores
+            found[name].append(slope([workers[name].seconds(n) for n in tasks], *tasks))
+    for worker in workers.values():
+        worker.stop()
+    each = {name: [f["stamps_per_s"] for f in of_way] for name, of_way in found.items()}
+    one = each["spark_float16_zstd"]
+    return {
+        "stamps_per_s": {name: float(np.median(rates)) for name, rates in each.items()},
+        "stamps_per_s_of_each_round": each,
+        "start_up_s": workers["spark_float16_zstd"].start_up_s,
+        "spark_overhead_on_slope": float(np.median(np.divide(each["float16_zstd"], one))) - 1,
+        "two_cores_over_one": float(np.median(np.divide(each["spark_float16_zstd_2_cores"], one))),
+    }
 
 
-def measure(folder: Path, few: int, many: int, n_bricks: int) -> dict[str, Any]:
+def measure(folder: Path, few: int, many: int, n_bricks: int, rounds: int) -> dict[str, Any]:
     """All figures."""
     bricks, sky, output = make_workspace(folder, n_bricks), str(folder / "sky"), str(folder)
-    spark = {cores: spark_slope(folder, bricks, cores, few * cores, many * cores) for cores in (1, 2)}
+    figures = rates(folder, bricks, few, many, rounds)
     pin(1)
-    rates: dict[str, Any] = {}
-    for name, written in WRITTEN.items():
-        run = pure(bricks, sky, config(*written), output)
-        run(len(bricks))
-        found = slope(run, few, many)
-        rates[name] = {"stamps_per_s_core": found.pop("stamps_per_s"), **found}
-        rates[name]["shares"] = shares(bricks, sky, config(*written), output, few)
-    best = rates["float16_zstd"]["stamps_per_s_core"]
-    straight = slope(peer(bricks, sky, output), 1, 3)["stamps_per_cpu_s"]
+    pure(bricks, sky, config(*DEFAULT), output)(len(bricks))
+    straight_way, default = peer(bricks, sky, output), pure(bricks, sky, config(*DEFAULT), output)
+    straight, ours = (
+        slope([seconds_of(run, n) for n in (1, 3)], 1, 3)["stamps_per_cpu_s"]
+        for run in (straight_way, default)
+    )
     return {
-        "stamps": rates,
+        **figures,
+        "shares": {n: shares(bricks, sky, config(*w), output, few) for n, w in WRITTEN.items()},
         **costs(bricks, sky, output, few),
-        "start_up_s": spark[1]["start_up_s"],
-        "spark_float16_zstd_by_cores": spark,
-        "spark_overhead_on_slope": best / spark[1]["stamps_per_s"] - 1,
-        "two_cores_over_one": spark[2]["stamps_per_s"] / spark[1]["stamps_per_s"],
         "peer_fitsio_sections_stamps_per_cpu_s": straight,
-        "ours_over_peer_gzip_float32": rates["gzip_float32"]["stamps_per_cpu_s"] / straight,
+        "ours_over_peer_gzip_float32": ours / straight,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--full", action="store_true", help="20 and 80 tasks on 2 bricks instead of 3 and 9 on 1"
+        "--full",
+        action="store_true",
+        help="20 and 80 tasks on 2 bricks, five rounds, instead of 3 and 9 on 1, once",
     )
-    parser.add_argument("--spark", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.spark:
-        run_spark(options.spark)
+    if options.worker:
+        run_worker(options.worker)
         return
-    few, many, n_bricks = (20, 80, 2) if options.full else (3, 9, 1)
+    few, many, n_bricks, rounds = (20, 80, 2, 5) if options.full else (3, 9, 1, 1)
     with tempfile.TemporaryDirectory(prefix="bench-stamps-") as folder:
-        figures = measure(Path(folder), few, many, n_bricks)
+        figures = measure(Path(folder), few, many, n_bricks, rounds)
     print(json.dumps(figures, indent=1))
-    settings = {"tasks": [few, many], "bricks": n_bricks, "stamps_per_brick": PER_BRICK}
+    settings = {"tasks": [few, many], "rounds": rounds, "bricks": n_bricks, "stamps_per_brick": PER_BRICK}
     target = write_result("stamps", {"settings": settings, **figures}, ["fitsio", "pyarrow", "pyspark"])
     print(f"wrote {target}")
 
