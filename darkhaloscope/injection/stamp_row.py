@@ -59,18 +59,9 @@ def stamp_row(
     Raises:
         PixelTooLarge: a pixel does not fit the type that stamps are written in.
     """
-    cutout, config = site.ground.cutout, experiment.stamps
-    image, invvar = cutout.image, cutout.invvar.astype(np.float64)
-    light = np.where(site.ground.blank, 0.0, arc)
-    added = not row["is_control"]
-    if config.poisson_noise:
-        assert gains is not None
-        gain = stamp_gain(gains, invvar)
-        light = light + photon_noise(light, gain, invvar, row["task_id"]) if added else light
-        invvar = with_photon_noise(invvar, arc, gain)
-    if added:
-        # where there is no light the pixel keeps its very bits (adding 0 would turn -0 into 0)
-        image = np.where(light == 0, image, image + light.astype(np.float32))
+    config, dark = experiment.stamps, row["source_kind"] == NO_SOURCE
+    cutout = site.ground.cutout
+    image, invvar = (cutout.image, cutout.invvar) if dark else _with_arc(row, site.ground, arc, gains)
     made = {
         **_common(site.psf, float(row["theta_e_arcsec"])),
         **_ground_columns(site.ground),
@@ -78,7 +69,7 @@ def stamp_row(
         "failure_reason": "",
         "stamp": _cell(image, config.dtype),
     }
-    if row["source_kind"] == NO_SOURCE:
+    if dark:
         return made | {"metrics_ok": 0, "metrics_reason": NO_INJECTION}
     host = float(site.ground.host_x), float(site.ground.host_y)
     core = float(site.psf.fwhm[REFERENCE]) / PIXEL_SCALE_ARCSEC
@@ -91,6 +82,20 @@ def stamp_row(
         "metrics_reason": reason,
         "magnification": magnification,
     }
+
+
+def _with_arc(
+    row: Mapping[str, Any], ground: Ground, arc: np.ndarray, gains: np.ndarray | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return a stamp's pixels, and the inverse variance with the arc's photon noise, a control's virtual one too."""
+    image, invvar = ground.cutout.image, ground.cutout.invvar.astype(np.float64)
+    light, gain = np.where(ground.blank, 0.0, arc), None if gains is None else stamp_gain(gains, invvar)
+    if not row["is_control"]:
+        noise = 0.0 if gain is None else photon_noise(light, gain, invvar, row["task_id"])
+        # where there is no light the pixel keeps its very bits (adding 0 would turn -0 into 0)
+        light = light + noise
+        image = np.where(light == 0, image, image + light.astype(np.float32))
+    return image, invvar if gain is None else with_photon_noise(invvar, arc, gain)
 
 
 def _cell(image: np.ndarray, dtype: str) -> bytes:

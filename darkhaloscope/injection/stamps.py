@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import render_rows, source_flux
@@ -34,7 +35,7 @@ from darkhaloscope.injection.stamp_row import (
     magnitude_columns,
     stamp_row,
 )
-from darkhaloscope.records import BANDS, MANIFEST, STAMPS, stamp_metadata
+from darkhaloscope.records import BANDS, MANIFEST, NO_SOURCE, STAMPS, stamp_metadata
 from darkhaloscope.schema import check_schema, to_batch
 from darkhaloscope.sources.bank import Bank
 from darkhaloscope.survey.maskbits import bits_value
@@ -91,7 +92,7 @@ def make_stamps(
             f"brick {brick.brickname} was given rows of {others}; make each brick's rows with it"
         )
     kernels = load_kernels(experiment) if kernels is None else kernels
-    gains = gains_of(brick, experiment) if gains is None else gains
+    gains = gains_of(brick, rows, experiment) if gains is None else gains
     means, made = _Means(kernels, _psf_of(kernels), gains, bank), list[Row]()
     for part in _parts(columns):
         made += _make(brick, part, experiment, means)
@@ -111,9 +112,10 @@ def failed_stamps(
     return _batch(columns, made, experiment)
 
 
-def gains_of(brick: Brick, experiment: Experiment) -> np.ndarray | None:
-    """Return the brick's gain per band, electrons per nmgy, or None where no noise is to be drawn."""
-    if not experiment.stamps.poisson_noise:
+def gains_of(brick: Brick, rows: pa.Table | pa.RecordBatch, experiment: Experiment) -> np.ndarray | None:
+    """Return the brick's gain per band, electrons per nmgy, or None where no row's arc has photon noise."""
+    lit = pc.any(pc.not_equal(rows.column("source_kind"), NO_SOURCE)).as_py()
+    if not (lit and experiment.stamps.poisson_noise):
         return None
     return brick_gain(brick, bits_value(experiment.survey.bad_maskbits))
 

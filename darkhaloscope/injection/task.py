@@ -140,7 +140,7 @@ def stamps_of_brick(
     done = 0
     try:
         visit.opened()
-        gains = visit.work(lambda brick: gains_of(brick, experiment))
+        gains = visit.work(lambda brick: gains_of(brick, rows, experiment))
         while done < rows.num_rows:
             part = rows.slice(done, ROWS_PER_BATCH)
             batch = visit.work(

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from darkhaloscope.records import STAMP_SIZE
 from darkhaloscope.storage import filesystem, is_local, join
 from darkhaloscope.survey.bricks import parse_names
 from darkhaloscope.survey.errors import (
@@ -141,9 +142,10 @@ class BrickReader:
         self.has_maskbits = "maskbits" in self._planes
         first = self._planes[plane_label("image", self.bands[0])]
         self.wcs = first.wcs()
-        for plane in self._planes.values():
+        for label, plane in self._planes.items():
             plane.check_like(first)
-            plane.keep_whole = max(self.n_cuts, 1) * plane.share_per_cut() >= 1
+            side = 1 if label.startswith("psfsize") else STAMP_SIZE  # of these a pixel is looked at
+            plane.keep_whole = max(self.n_cuts, 1) * plane.share_per_cut(side) >= 1
 
     def _local_file(self, kind: str, band: str) -> str | None:
         url = join(self.source_url, file_path(self.brickname, kind, band))

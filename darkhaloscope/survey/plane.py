@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from darkhaloscope.records import STAMP_SIZE
 from darkhaloscope.survey.errors import BrickUnreadable, FitsBroken
 from darkhaloscope.survey.fits_headers import Unit, read_units
 from darkhaloscope.survey.tiles import Tiles
@@ -91,8 +90,8 @@ class Plane:
             "the cache to fetch it again"
         )
 
-    def share_per_cut(self, size: int = STAMP_SIZE) -> float:
-        """Return the share of the plane that must be decompressed for one cut, on average over positions."""
+    def share_per_cut(self, size: int) -> float:
+        """Return the share of the plane that must be decompressed for one cut of `size` pixels, on average."""
         tile = _two_lengths(self.header, "ZTILE1", "ZTILE2")
         if tile is None:
             return 0.0

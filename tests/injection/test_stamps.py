@@ -329,7 +329,7 @@ def test_photon_noise_is_repeatable_and_new_for_every_stamp(brick):
     stamps = make_stamps(brick, rows, config)
     arcs = arc_of(stamps, config)
     noise = [i - coadd(brick, x, y) - a for i, a, x, y in zip(pixels(stamps), arcs, X, Y, strict=True)]
-    gains = gains_of(brick, config)
+    gains = gains_of(brick, rows, config)
     for one, arc in zip(noise, arcs, strict=True):
         lit = arc > 0.1 * arc.max((1, 2), keepdims=True)
         pull = (one / np.sqrt(np.maximum(arc, 1e-12) / gains[:, None, None]))[lit]
