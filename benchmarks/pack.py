@@ -30,8 +30,8 @@ from record import write_result  # noqa: E402
 
 from darkhaloscope.dataset import committed_files, committed_parts, open_part, write_part  # noqa: E402
 from darkhaloscope.experiment import Experiment, from_dict  # noqa: E402
-from darkhaloscope.packing import Layout, packed_schema, repack, shuffle_keys  # noqa: E402
-from darkhaloscope.shuffle import _good_rows, count  # noqa: E402
+from darkhaloscope.pack.packing import Layout, packed_schema, repack, shuffle_keys  # noqa: E402
+from darkhaloscope.pack.shuffle import _good_rows, count  # noqa: E402
 from darkhaloscope.stage import place  # noqa: E402
 from darkhaloscope.storage import replace_file  # noqa: E402
 from spark_jobs import pack  # noqa: E402

@@ -32,7 +32,7 @@ from record import write_result  # noqa: E402
 from darkhaloscope.dataset import Part, write_part  # noqa: E402
 from darkhaloscope.experiment import Experiment, load  # noqa: E402
 from darkhaloscope.injection.task import BrickRows, StampTask, TaskResult, stamp_batches  # noqa: E402
-from darkhaloscope.packing import pixels_of  # noqa: E402
+from darkhaloscope.pack.packing import pixels_of  # noqa: E402
 from darkhaloscope.records import MANIFEST  # noqa: E402
 from darkhaloscope.search.catalogue_files import WRITERS, catalogue_of  # noqa: E402
 from darkhaloscope.search.model import Model, load_model  # noqa: E402

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from darkhaloscope.dataset import count_committed_chunks
-from darkhaloscope.page import duration
+from darkhaloscope.report.page import duration
 from emr.aws import SubmitError, call, say
 from emr.requests import logs_of_job_run, logs_of_step
 

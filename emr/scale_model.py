@@ -14,9 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from darkhaloscope.charts import BLUE, GREY, ORANGE, SOFT, draw
 from darkhaloscope.config import ConfigError, positive
-from darkhaloscope.page import Chart, Page, Section, Table, as_json, percent, render_page
+from darkhaloscope.report.charts import BLUE, GREY, ORANGE, SOFT, draw
+from darkhaloscope.report.page import Chart, Page, Section, Table, as_json, percent, render_page
 from darkhaloscope.sections import Stamps
 from darkhaloscope.storage import join, replace_file
 from emr import costs

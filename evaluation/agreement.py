@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from darkhaloscope.intervals import wilson
+from darkhaloscope.stats.intervals import wilson
 from evaluation.gradebook import CANDIDATE, GRADES, LENS, LENS_GRADES, NONLENS, REPEAT
 
 _RESAMPLES = 400

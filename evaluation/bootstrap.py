@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from darkhaloscope.draws import digest, uniforms
-from darkhaloscope.intervals import CONFIDENCE
+from darkhaloscope.stats.intervals import CONFIDENCE
 from training.roc import Roc, check_scores
 
 MIN_CELLS = 20

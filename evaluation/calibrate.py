@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from darkhaloscope.calibration import Temperature, at_prevalence
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
+from darkhaloscope.stats.calibration import Temperature, at_prevalence
 from darkhaloscope.storage import StorageError, read_bytes, replace_file
 from evaluation.calibration import (
     Isotonic,

@@ -1,6 +1,6 @@
 """Scores as probabilities: fits on a calibration split, and whether probabilities hold on another one.
 
-`darkhaloscope.calibration` says what a fit means and carries it to another share of lenses. Formulas only:
+`darkhaloscope.stats.calibration` says what a fit means and carries it to another share of lenses. Formulas only:
 `evaluation.calibrate` reads, fits and stores.
 """
 
@@ -15,8 +15,8 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
 
-from darkhaloscope.calibration import Temperature
-from darkhaloscope.intervals import wilson
+from darkhaloscope.stats.calibration import Temperature
+from darkhaloscope.stats.intervals import wilson
 from training.roc import MetricsError, check_scores
 
 N_BINS = 15

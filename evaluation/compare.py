@@ -18,8 +18,8 @@ import numpy as np
 from scipy.stats import binomtest
 
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.intervals import matched_difference, wilson
 from darkhaloscope.schema import SchemaError
+from darkhaloscope.stats.intervals import matched_difference, wilson
 from darkhaloscope.storage import StorageError
 from evaluation.calibrate import model_of
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats

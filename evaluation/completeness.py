@@ -23,9 +23,9 @@ from numpy.typing import ArrayLike
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from darkhaloscope.injection import completeness as injected
-from darkhaloscope.intervals import wilson
 from darkhaloscope.results import SELECTION
 from darkhaloscope.schema import check_schema, to_batch
+from darkhaloscope.stats.intervals import wilson
 from darkhaloscope.storage import filesystem
 
 Edges = Mapping[str, tuple[float, ...]]

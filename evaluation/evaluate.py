@@ -22,10 +22,10 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.intervals import wilson
 from darkhaloscope.results import SCORES
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
+from darkhaloscope.stats.intervals import wilson
 from darkhaloscope.storage import StorageError, join, replace_file
 from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
 from evaluation.calibrate import (

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from darkhaloscope.charts import BLUE, FAINT, GREY, INK, ORANGE, SOFT, draw
+from darkhaloscope.report.charts import BLUE, FAINT, GREY, INK, ORANGE, SOFT, draw
 from training.operating_points import FPR_TARGETS, fpr_name
 
 

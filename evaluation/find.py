@@ -15,8 +15,8 @@ import pyarrow as pa
 from matplotlib.image import imsave
 
 from darkhaloscope.errors import Explained
-from darkhaloscope.packing import pixels_of
-from darkhaloscope.pictures import lupton_rgb
+from darkhaloscope.pack.packing import pixels_of
+from darkhaloscope.report.pictures import lupton_rgb
 from evaluation import load_finder
 from evaluation.finder import Finder
 

@@ -19,7 +19,6 @@ import pyarrow as pa
 from darkhaloscope.injection.at_positions import stamps_at
 from darkhaloscope.records import BANDS
 from darkhaloscope.results import CANDIDATES
-from darkhaloscope.robust import mad_sigma
 from darkhaloscope.schema import to_batch
 from darkhaloscope.search.conditions import release_of
 from darkhaloscope.search.known import lenscat_file, read_known
@@ -27,6 +26,7 @@ from darkhaloscope.search.model import Model, load_model
 from darkhaloscope.search.ranking import rank
 from darkhaloscope.search.reference import Reference, read_reference
 from darkhaloscope.search.scoring import Scoring, score_rows
+from darkhaloscope.stats.robust import mad_sigma
 from darkhaloscope.storage import join, resolve
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import CatalogueError

@@ -14,9 +14,9 @@ import numpy as np
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.arcs import added_light, arc_of
-from darkhaloscope.packing import pixels_of
-from darkhaloscope.pictures import lupton_rgb
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import BANDS
+from darkhaloscope.report.pictures import lupton_rgb
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.validation.examples import choose, data_uri, read_choice, rows_of
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats

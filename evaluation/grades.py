@@ -16,7 +16,7 @@ from statistics import mean, median_low
 from typing import Any
 
 from darkhaloscope.errors import Explained
-from darkhaloscope.page import number, percent
+from darkhaloscope.report.page import number, percent
 from darkhaloscope.storage import replace_file
 from evaluation.agreement import measured
 from evaluation.gradebook import GRADES, REPEAT, GradesError, guarded, read_grades, read_key

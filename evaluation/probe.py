@@ -23,8 +23,8 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from darkhaloscope.charts import BLUE, ORANGE, draw
 from darkhaloscope.config import ConfigError
+from darkhaloscope.report.charts import BLUE, ORANGE, draw
 from darkhaloscope.storage import join
 from evaluation.committee import file_hash
 from evaluation.gates.classifiers import FOLDS, Told, told_by_line

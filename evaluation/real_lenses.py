@@ -13,7 +13,7 @@ import torch
 
 from darkhaloscope.dataset import committed_chunks, committed_files, content_hash, open_part
 from darkhaloscope.records import BANDS
-from darkhaloscope.robust import MAD_TO_SIGMA
+from darkhaloscope.stats.robust import MAD_TO_SIGMA
 from darkhaloscope.storage import filesystem, join, read_bytes
 from evaluation.gates import looks
 from evaluation.gates.rows import SPLITS

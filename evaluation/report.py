@@ -29,8 +29,8 @@ from markupsafe import Markup
 from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.injection.completeness import AXES
-from darkhaloscope.page import duration, number, page_css, percent
 from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
+from darkhaloscope.report.page import duration, number, page_css, percent
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import StorageError, join, read_bytes, replace_file

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from darkhaloscope.page import Table
+from darkhaloscope.report.page import Table
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import filesystem, join, read_bytes, replace_file
 

@@ -11,8 +11,8 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from darkhaloscope.charts import BLUE, DPI, GREY, INK, STYLE
 from darkhaloscope.injection.completeness import bin_of
+from darkhaloscope.report.charts import BLUE, DPI, GREY, INK, STYLE
 from evaluation.completeness import Edges
 
 LABELS = {

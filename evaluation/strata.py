@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from darkhaloscope.intervals import clopper_pearson, wilson
 from darkhaloscope.results import SCORES
 from darkhaloscope.sky import galactic_latitude
+from darkhaloscope.stats.intervals import clopper_pearson, wilson
 from darkhaloscope.survey.maskbits import BITS, bad_pixels
 from training.roc import auroc, auroc_interval, roc_curve
 

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import t as student
 
-from darkhaloscope.intervals import CONFIDENCE
 from darkhaloscope.stage import code_version
+from darkhaloscope.stats.intervals import CONFIDENCE
 from evaluation.bootstrap import resample_cells
 from evaluation.scores import read_scores
 from training.operating_points import FPR_TARGETS, MIN_EVENTS, fpr_name

@@ -18,8 +18,8 @@ import fitsio
 import numpy as np
 from matplotlib.figure import Figure
 
-from darkhaloscope.pictures import STRETCH, Q, lupton_rgb
 from darkhaloscope.records import BANDS
+from darkhaloscope.report.pictures import STRETCH, Q, lupton_rgb
 from darkhaloscope.survey.coadds import file_path
 
 FIELD = 256  # pixels, side of a field picture

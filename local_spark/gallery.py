@@ -19,9 +19,9 @@ from tqdm import tqdm
 from darkhaloscope.experiment import Experiment, from_dict
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import make_stamps
-from darkhaloscope.packing import pixels_of
-from darkhaloscope.pictures import lupton_rgb
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import BANDS
+from darkhaloscope.report.pictures import lupton_rgb
 from local_spark.real_hosts import DEFAULT_REAL, StampBrick, des_stamps, with_columns
 from local_spark.sky_hosts import sky_stamps
 

@@ -26,7 +26,7 @@ from typing import Any
 
 from darkhaloscope.config import positive
 from darkhaloscope.experiment import STAMPS_DECIDED_BY, Experiment, load
-from darkhaloscope.page import Page, Section, Table, render_page
+from darkhaloscope.report.page import Page, Section, Table, render_page
 from darkhaloscope.stage import code_version, place
 from darkhaloscope.storage import join, replace_file
 from local_spark.smoke import paint, pipeline, summarise

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.injection.cutouts import OneByOne
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, TARGETS
-from darkhaloscope.robust import mad_sigma
 from darkhaloscope.schema import to_batch
 from darkhaloscope.simulated.observing import noise_pixels
+from darkhaloscope.stats.robust import mad_sigma
 from darkhaloscope.survey.coadds import BrickReader, Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
+from darkhaloscope.survey.one_by_one import OneByOne
 from darkhaloscope.survey.photometry import depth_magnitude, magnitude
 from darkhaloscope.survey.redshifts import host_redshifts
 from darkhaloscope.survey.splits import sky_cell

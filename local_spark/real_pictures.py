@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from darkhaloscope.pictures import lupton_rgb
+from darkhaloscope.report.pictures import lupton_rgb
 
 COLUMNS = ("untouched host", "arc", "stamp")
 

@@ -26,7 +26,7 @@ from darkhaloscope.experiment import Experiment, from_dict, load
 from darkhaloscope.injection.arcs import arc_of
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import make_stamps, stamp_schema
-from darkhaloscope.packing import pixels_of
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place

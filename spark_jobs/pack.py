@@ -21,7 +21,6 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 from tqdm import tqdm
 
-from darkhaloscope import shuffle as passes
 from darkhaloscope.dataset import (
     DatasetError,
     Part,
@@ -34,10 +33,11 @@ from darkhaloscope.dataset import (
 )
 from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.packing import ORDER, Layout, Shuffle, count_shards, last_of_first
+from darkhaloscope.pack import shuffle as passes
+from darkhaloscope.pack.packing import ORDER, Layout, Shuffle, count_shards, last_of_first
+from darkhaloscope.pack.shuffle import Counted, Piece
 from darkhaloscope.records import SHARDS, SPLITS
 from darkhaloscope.schema import SchemaError, to_batch
-from darkhaloscope.shuffle import Counted, Piece
 from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join, remove
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from darkhaloscope.dataset import commit_chunk, write_part
-from darkhaloscope.packing import Layout, cells
+from darkhaloscope.pack.packing import Layout, cells
 from darkhaloscope.records import STAMPS, stamp_metadata
 from darkhaloscope.schema import to_batch
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from darkhaloscope.packing import layout_of
+from darkhaloscope.pack.packing import layout_of
 from darkhaloscope.records import BANDS, STAMPS
 from darkhaloscope.schema import check_schema
 from training.preprocess import Preprocessing, check_stamps

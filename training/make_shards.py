@@ -40,10 +40,10 @@ from darkhaloscope.dataset import DatasetError, Part, commit_chunk, committed_ch
 from darkhaloscope.experiment import Experiment, load
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import make_stamps
-from darkhaloscope.packing import Layout, packed_schema, repack
+from darkhaloscope.pack.packing import Layout, packed_schema, repack
+from darkhaloscope.pack.shuffle import shuffled_order
 from darkhaloscope.records import SPLITS, STAMPS, TARGETS
 from darkhaloscope.schema import to_batch
-from darkhaloscope.shuffle import shuffled_order
 from darkhaloscope.simulated.field import Field, FieldPlan, field_names, mimic_of, paint_field
 from darkhaloscope.stage import OutputRefused, StageRun
 from darkhaloscope.storage import StorageError, join

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtrik
 
-from darkhaloscope.intervals import CONFIDENCE, clopper_pearson, wilson
+from darkhaloscope.stats.intervals import CONFIDENCE, clopper_pearson, wilson
 from training.roc import MetricsError, Roc
 
 FPR_TARGETS = (1e-2, 1e-3, 1e-4)

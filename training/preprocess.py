@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from darkhaloscope.records import BANDS, STAMP_SIZE, allowed_metadata
-from darkhaloscope.robust import MAD_TO_SIGMA
+from darkhaloscope.stats.robust import MAD_TO_SIGMA
 
 VERSION = 1  # raise it when `normalise` changes meaning: old checkpoints are then refused, not misread
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from darkhaloscope.intervals import CONFIDENCE, clopper_pearson
+from darkhaloscope.stats.intervals import CONFIDENCE, clopper_pearson
 
 
 class MetricsError(ValueError):

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from darkhaloscope.dataset import committed_chunks, committed_files, content_hash, open_part
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.packing import Layout, layout_of
+from darkhaloscope.pack.packing import Layout, layout_of
 from darkhaloscope.records import SAMPLES, STAMPS
 from darkhaloscope.schema import check_schema
 from darkhaloscope.storage import join

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from darkhaloscope.effects import cohens_d
 from darkhaloscope.records import SPLITS
+from darkhaloscope.stats.effects import cohens_d
 
 BINS = 400
 AXES: dict[str, tuple[float, float, str]] = {

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.intervals import wilson
 from darkhaloscope.records import COMPLETENESS, COMPLETENESS_CELLS, STAMPS
 from darkhaloscope.schema import check_schema, to_batch
+from darkhaloscope.stats.intervals import wilson
 
 # Lower edges and the last upper edge. The outermost bins are wide enough for any value that the pipeline can
 # make, and take what is beyond: on each axis every injection with a finite value is in exactly one bin.

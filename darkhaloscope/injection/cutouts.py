@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,10 +12,7 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.psfs import kernel_sizes, model_fwhm
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.survey.coadds import Cutout
-from darkhaloscope.survey.errors import BrickUnreadable
 from darkhaloscope.survey.maskbits import bad_pixels
-
-T = TypeVar("T")
 
 
 class Brick(Protocol):
@@ -35,33 +32,6 @@ class Brick(Protocol):
 
     def psfsizes(self, x: np.ndarray, y: np.ndarray) -> Sequence[tuple[np.ndarray, str] | Exception]:
         """Return the survey's PSF size per band, arcsec, and where it is from, or why there is none."""
-
-
-class OneByOne:
-    """A brick that is asked for one square, and one PSF size, at a time: an image in memory."""
-
-    def cut(self, x0: int, y0: int, size: int) -> Cutout:
-        """Return the square whose first pixel is (x0, y0)."""
-        raise NotImplementedError
-
-    def psfsize(self, x: float, y: float) -> tuple[np.ndarray, str]:
-        """Return the survey's PSF size per band, arcsec, and where it is from."""
-        raise NotImplementedError
-
-    def cuts(self, corners: np.ndarray, size: int) -> list[Cutout | Exception]:
-        """Return a `cut` at each of corners (n, 2), or its error."""
-        return [_tried(self.cut, x, y, size) for x, y in np.asarray(corners).tolist()]
-
-    def psfsizes(self, x: np.ndarray, y: np.ndarray) -> list[tuple[np.ndarray, str] | Exception]:
-        """Return the `psfsize` at each position, or its error."""
-        return [_tried(self.psfsize, *at) for at in zip(x.tolist(), y.tolist(), strict=True)]
-
-
-def _tried(function: Callable[..., T], *arguments: Any) -> T | Exception:
-    try:
-        return function(*arguments)
-    except (ValueError, BrickUnreadable) as error:
-        return error
 
 
 @dataclass(frozen=True)

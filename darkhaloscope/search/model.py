@@ -18,7 +18,7 @@ import pyarrow as pa
 from darkhaloscope.config import ConfigError
 from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment, from_dict
-from darkhaloscope.packing import pixels_of
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.storage import read_bytes
 
 FIELDS = ("preprocessing", "config", "checkpoint")

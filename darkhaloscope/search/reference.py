@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from darkhaloscope.calibration import Temperature, at_prevalence
 from darkhaloscope.errors import Explained
-from darkhaloscope.intervals import clopper_pearson
 from darkhaloscope.search.model import Model
+from darkhaloscope.stats.calibration import Temperature, at_prevalence
+from darkhaloscope.stats.intervals import clopper_pearson
 from darkhaloscope.storage import read_bytes, replace_file
 
 FORMAT = "dark-halo-scope reference 1"

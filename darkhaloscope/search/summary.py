@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from darkhaloscope.charts import BLUE, ORANGE, draw
-from darkhaloscope.page import Chart, Link, Page, Section, Table
 from darkhaloscope.records import BANDS
+from darkhaloscope.report.charts import BLUE, ORANGE, draw
+from darkhaloscope.report.page import Chart, Link, Page, Section, Table
 from darkhaloscope.search.reference import Reference
 from darkhaloscope.search.scoring import short
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkhaloscope.dataset import commit_chunk, committed_chunks, committed_files, open_part, write_part
-from darkhaloscope.page import render_page
+from darkhaloscope.report.page import render_page
 from darkhaloscope.results import CANDIDATES
 from darkhaloscope.search.catalogue_files import WRITERS, catalogue_of
 from darkhaloscope.search.reference import Reference

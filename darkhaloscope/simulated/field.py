@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.draws import digest, uniforms
-from darkhaloscope.injection.cutouts import OneByOne
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
 from darkhaloscope.simulated import observing, populations
 from darkhaloscope.simulated.brick import MARGIN, expose, gather
@@ -24,6 +23,7 @@ from darkhaloscope.simulated.sky_plan import BrickPlan, SkyConfig, brick_wcs, ge
 from darkhaloscope.survey.bricks import brick_id, brick_name
 from darkhaloscope.survey.catalogue import Catalogue, catalogue_of
 from darkhaloscope.survey.coadds import Cutout
+from darkhaloscope.survey.one_by_one import OneByOne
 from darkhaloscope.survey.wcs import TanWcs
 
 PITCH = 96  # pixels between neighbouring targets: beyond a stamp of 64 there is only the wing of the next one

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_dilation, distance_transform_edt, gaussian_filter, label
 
-from darkhaloscope.robust import mad_sigma
+from darkhaloscope.stats.robust import mad_sigma
 
 THRESHOLD_SIGMA = 1.5
 MIN_AREA = 10

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from darkhaloscope.charts import BLUE, GREY, ORANGE, draw
 from darkhaloscope.dataset import DatasetError
-from darkhaloscope.page import Chart, Page, Section, Table, percent
+from darkhaloscope.report.charts import BLUE, GREY, ORANGE, draw
+from darkhaloscope.report.page import Chart, Page, Section, Table, percent
 from darkhaloscope.stage import read_record
 from darkhaloscope.survey.bricks import brick_centre, parse_names
 from darkhaloscope.survey.cache import read_assets

@@ -9,11 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from darkhaloscope.charts import BLUE, FAINT, GREY, INK, draw
 from darkhaloscope.dataset import read_table
 from darkhaloscope.injection.completeness import AXES, CELLS, PAIRS, ROWS
-from darkhaloscope.page import Chart, Page, Section, Table
 from darkhaloscope.records import COMPLETENESS, COMPLETENESS_CELLS, STAMPS
+from darkhaloscope.report.charts import BLUE, FAINT, GREY, INK, draw
+from darkhaloscope.report.page import Chart, Page, Section, Table
 from darkhaloscope.schema import check_schema
 from darkhaloscope.stage import read_record
 from darkhaloscope.storage import join

@@ -15,11 +15,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 
-from darkhaloscope.charts import BLUE, GREY, ORANGE, draw
 from darkhaloscope.dataset import committed_chunks, committed_files, open_part
 from darkhaloscope.injection.balance import AXES, BINS, MEASURES, Tally, add_tallies
-from darkhaloscope.page import Chart, Page, Section, Table
 from darkhaloscope.records import INJECTION, SPLITS
+from darkhaloscope.report.charts import BLUE, GREY, ORANGE, draw
+from darkhaloscope.report.page import Chart, Page, Section, Table
 from darkhaloscope.stage import read_record
 from darkhaloscope.validation.histogram import Histogram
 

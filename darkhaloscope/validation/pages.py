@@ -10,7 +10,7 @@ from typing import Any
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.page import Link, Page, Section, Table, as_json, render_page
+from darkhaloscope.report.page import Link, Page, Section, Table, as_json, render_page
 from darkhaloscope.stage import place, read_record
 from darkhaloscope.storage import join, replace_file
 from darkhaloscope.validation.cache import cache_page

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.dataset import content_hash
-from darkhaloscope.page import Section, Table, duration
+from darkhaloscope.report.page import Section, Table, duration
 from darkhaloscope.stage import read_record
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

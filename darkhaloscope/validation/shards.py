@@ -7,10 +7,10 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from darkhaloscope.charts import BLUE, GREY, ORANGE, draw
 from darkhaloscope.dataset import read_table
-from darkhaloscope.page import Chart, Page, Section, Table, percent
 from darkhaloscope.records import SHARDS
+from darkhaloscope.report.charts import BLUE, GREY, ORANGE, draw
+from darkhaloscope.report.page import Chart, Page, Section, Table, percent
 from darkhaloscope.schema import check_schema
 from darkhaloscope.stage import read_record
 from darkhaloscope.storage import join

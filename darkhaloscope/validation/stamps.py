@@ -12,15 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from matplotlib.axes import Axes
 
-from darkhaloscope.charts import BLUE, ORANGE, draw
 from darkhaloscope.dataset import committed_files, open_part
-from darkhaloscope.effects import cohens_d
-from darkhaloscope.packing import pixels_of
-from darkhaloscope.page import Chart, Page, Section, Table, percent
-from darkhaloscope.pictures import lupton_rgb
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import BANDS, STAMPS
+from darkhaloscope.report.charts import BLUE, ORANGE, draw
+from darkhaloscope.report.page import Chart, Page, Section, Table, percent
+from darkhaloscope.report.pictures import lupton_rgb
 from darkhaloscope.schema import check_schema
 from darkhaloscope.stage import read_record
+from darkhaloscope.stats.effects import cohens_d
 from darkhaloscope.validation.examples import choose, data_uri, read_choice, rows_of
 from darkhaloscope.validation.records import counted, kind_of, page_facts, quantile_table, record_section
 

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LogNorm, Normalize
 
-from darkhaloscope.charts import GREY, INK, ORANGE, draw
-from darkhaloscope.page import Chart
+from darkhaloscope.report.charts import GREY, INK, ORANGE, draw
+from darkhaloscope.report.page import Chart
 from darkhaloscope.survey.redshifts import red_sequence
 from darkhaloscope.survey.targets import VARIANTS
 from darkhaloscope.validation.target_tally import COLOUR_EDGES, Tally

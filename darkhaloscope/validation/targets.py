@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from darkhaloscope.dataset import DatasetError, committed_chunks, committed_parts, open_part
-from darkhaloscope.page import Page, Section, Table, percent
 from darkhaloscope.records import SPLITS
+from darkhaloscope.report.page import Page, Section, Table, percent
 from darkhaloscope.stage import read_record
 from darkhaloscope.storage import join
 from darkhaloscope.validation import target_charts

@@ -47,7 +47,7 @@ import torch
 
 from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.packing import pixels_of
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.provenance import sha256_of
 from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes
 from darkhaloscope.survey.bricks import read_brick_table

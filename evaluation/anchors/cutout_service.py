@@ -13,13 +13,14 @@ from pathlib import Path
 import fitsio
 import numpy as np
 
-from darkhaloscope.injection.cutouts import OneByOne, stamp_corner
+from darkhaloscope.injection.cutouts import stamp_corner
 from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
-from darkhaloscope.robust import mad_sigma
+from darkhaloscope.stats.robust import mad_sigma
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.errors import BrickUnreadable, FitsBroken, TransferFailed
 from darkhaloscope.survey.files import copy_to_local
 from darkhaloscope.survey.fits_headers import check_fits
+from darkhaloscope.survey.one_by_one import OneByOne
 from darkhaloscope.survey.transfer import Client
 from darkhaloscope.survey.wcs import TanWcs
 

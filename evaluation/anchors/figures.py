@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.intervals import wilson
+from darkhaloscope.stats.intervals import wilson
 from evaluation.anchors.sets import CONTAMINANTS
 from evaluation.anchors.visibility import CLASSES
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.at_positions import GIVE_UP_AFTER, lay_out_positions, stamps_at
 from darkhaloscope.injection.stamps import make_stamps, stamp_schema
-from darkhaloscope.packing import pixels_of
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import BANDS
 from darkhaloscope.storage import is_web
 from darkhaloscope.survey.bricks import BrickTable

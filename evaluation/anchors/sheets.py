@@ -9,9 +9,9 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from darkhaloscope.charts import BLUE, GREY, ORANGE, STYLE
-from darkhaloscope.pictures import lupton_rgb
 from darkhaloscope.records import BANDS
+from darkhaloscope.report.charts import BLUE, GREY, ORANGE, STYLE
+from darkhaloscope.report.pictures import lupton_rgb
 from evaluation.anchors.figures import Columns
 from evaluation.anchors.sets import CONTAMINANTS
 

@@ -1,7 +1,7 @@
 """Pictures of a candidate: colour at two stretches, what is not symmetric, and each band.
 
 A sprite is one JPEG of several candidates, a row of panels each, in the house's one colour mapping
-(`darkhaloscope.pictures`), so that any two pictures compare.
+(`darkhaloscope.report.pictures`), so that any two pictures compare.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from darkhaloscope.pictures import MINIMUM, STRETCH, lupton_rgb
+from darkhaloscope.report.pictures import MINIMUM, STRETCH, lupton_rgb
 
 FAINT_STRETCH, FAINT_MINIMUM = STRETCH / 4, MINIMUM / 2  # arcs at the level of the noise show, cores saturate
 RESIDUAL_MINIMUM = -0.03  # zero is grey, what is missing on this side is darker

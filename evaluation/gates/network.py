@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from darkhaloscope.draws import digest
-from darkhaloscope.intervals import wilson
+from darkhaloscope.stats.intervals import wilson
 from evaluation.gates.changed import bright_stars, empty_sky
 from evaluation.gates.data import normalisation_gates
 from evaluation.gates.measure import Measured

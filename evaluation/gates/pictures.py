@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from darkhaloscope.charts import BLUE, GREY, INK, ORANGE, SOFT, draw
 from darkhaloscope.records import BANDS
+from darkhaloscope.report.charts import BLUE, GREY, INK, ORANGE, SOFT, draw
 from darkhaloscope.storage import join, replace_file
 from darkhaloscope.validation.stamps import sheet
 from evaluation.gates.measure import VARIANTS, Measured

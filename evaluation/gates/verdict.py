@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
-from darkhaloscope.effects import cohens_d
-from darkhaloscope.intervals import CONFIDENCE
+from darkhaloscope.stats.effects import cohens_d
+from darkhaloscope.stats.intervals import CONFIDENCE
 
 Verdict = Literal["pass", "fail", "unresolved", "reported"]
 VERDICTS = ("fail", "unresolved", "pass", "reported")

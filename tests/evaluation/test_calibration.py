@@ -7,7 +7,7 @@ from sklearn.calibration import calibration_curve
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from darkhaloscope.calibration import at_prevalence
+from darkhaloscope.stats.calibration import at_prevalence
 from evaluation.calibration import fit_isotonic, fit_temperature, reliability
 from training.roc import MetricsError
 

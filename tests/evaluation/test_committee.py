@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from darkhaloscope.calibration import Temperature
 from darkhaloscope.dataset import committed_files, open_part, read_table
+from darkhaloscope.stats.calibration import Temperature
 from evaluation.calibrate import Calibration, CalibrationError, write_calibration
 from evaluation.calibration import Isotonic
 from evaluation.committee import averaged_logits, d4_views, load_committee

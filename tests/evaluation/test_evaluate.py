@@ -8,8 +8,8 @@ from fabricate import drawn_logits, fabricated_columns, write_scores
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from darkhaloscope.intervals import wilson
 from darkhaloscope.results import SCORES
+from darkhaloscope.stats.intervals import wilson
 from evaluation.evaluate import evaluate, main
 from evaluation.quoted import quoted_figures
 from evaluation.scores import ScoresError, read_scores

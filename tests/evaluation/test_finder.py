@@ -5,10 +5,10 @@ import pytest
 from survey_testing import BRICK, write_brick
 from tiny_model import expected_logit, experiment_like, write_model
 
-from darkhaloscope.calibration import Temperature
-from darkhaloscope.packing import pixels_of
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.search.model import ModelError
 from darkhaloscope.search.reference import Member, Reference, write_reference
+from darkhaloscope.stats.calibration import Temperature
 from darkhaloscope.survey.bricks import brick_centre, parse_names
 from darkhaloscope.survey.errors import CatalogueError
 from evaluation import load_finder

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from darkhaloscope.calibration import Temperature
 from darkhaloscope.search.reference import read_reference, write_reference
+from darkhaloscope.stats.calibration import Temperature
 from evaluation.calibrate import Calibration
 from evaluation.calibration import Isotonic
 from evaluation.reference import reference_of

@@ -9,7 +9,7 @@ import shutil
 import pytest
 from fabricate import EXPERIMENT, HOSTILE, SVG, write_record, write_sections
 
-from darkhaloscope.page import duration, number, percent
+from darkhaloscope.report.page import duration, number, percent
 from evaluation.report import as_json, main, render
 from evaluation.section import CHECKS
 from evaluation.workspace import Missing, WorkspaceError, hash_faults, read_workspace

@@ -7,7 +7,7 @@ import numpy as np
 from fabricate import EXPERIMENT
 from matplotlib.image import imread
 
-from darkhaloscope.pictures import lupton_rgb
+from darkhaloscope.report.pictures import lupton_rgb
 from darkhaloscope.validation.examples import CHOICE, choose, read_choice
 from evaluation.gallery import _png, extremes, galleries, pictures
 from evaluation.scores import Scores

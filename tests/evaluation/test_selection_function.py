@@ -7,8 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from fabricate import EXPERIMENT, drawn_logits, fabricated_columns, write_record, write_scores
 
-from darkhaloscope.intervals import wilson
 from darkhaloscope.results import SELECTION
+from darkhaloscope.stats.intervals import wilson
 from evaluation.completeness import (
     AXES,
     CELLS,

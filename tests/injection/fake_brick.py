@@ -4,9 +4,9 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from darkhaloscope.injection.cutouts import OneByOne
 from darkhaloscope.survey.coadds import Cutout
 from darkhaloscope.survey.errors import BrickUnreadable
+from darkhaloscope.survey.one_by_one import OneByOne
 
 SIGMA = np.array([0.002, 0.0025, 0.009])
 GAIN = np.array([35_000.0, 41_500.0, 38_000.0])

@@ -14,7 +14,7 @@ from packing_cases import write_stamps
 
 from darkhaloscope.dataset import committed_chunks
 from darkhaloscope.experiment import load
-from darkhaloscope.packing import Layout
+from darkhaloscope.pack.packing import Layout
 from darkhaloscope.stage import place, read_record
 from local_spark.cluster import Cluster, ClusterError, Plan, parser, plan_of
 from local_spark.steps import REPOSITORY, environment, spark

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from darkhaloscope.experiment import load
-from darkhaloscope.page import render_page
+from darkhaloscope.report.page import render_page
 from darkhaloscope.stage import place
 from local_spark import generations
 from local_spark.generations import (

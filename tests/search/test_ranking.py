@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from fabricated import candidates
 
-from darkhaloscope.calibration import Temperature
 from darkhaloscope.search.ranking import merge, rank
 from darkhaloscope.search.reference import Member, Reference, thinned
+from darkhaloscope.stats.calibration import Temperature
 
 ARCSEC = 1 / 3600
 

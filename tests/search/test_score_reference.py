@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 from tiny_model import write_model
 
-from darkhaloscope.calibration import Temperature
-from darkhaloscope.intervals import clopper_pearson
 from darkhaloscope.search import reference as module
 from darkhaloscope.search.model import load_model
 from darkhaloscope.search.reference import (
@@ -16,6 +14,8 @@ from darkhaloscope.search.reference import (
     thinned,
     write_reference,
 )
+from darkhaloscope.stats.calibration import Temperature
+from darkhaloscope.stats.intervals import clopper_pearson
 
 
 def made(logits, **more):

@@ -10,7 +10,7 @@ from tiny_model import expected_logit, experiment_like, write_model
 
 from darkhaloscope.injection.catalogue import UNKNOWN, lay_out_catalogue
 from darkhaloscope.injection.stamps import make_stamps
-from darkhaloscope.packing import pixels_of
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import HOST
 from darkhaloscope.search.model import load_model
 from darkhaloscope.search.scoring import GivenScores, Scoring, score_rows, short

@@ -13,7 +13,7 @@ from survey_testing import SCALE
 from darkhaloscope.dataset import DatasetError, committed_chunks, committed_parts, read_table
 from darkhaloscope.experiment import from_dict
 from darkhaloscope.injection.at_positions import stamps_at
-from darkhaloscope.page import as_json, render_page
+from darkhaloscope.report.page import as_json, render_page
 from darkhaloscope.stage import OutputRefused, place, read_record
 from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import read_brick_table

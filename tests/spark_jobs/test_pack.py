@@ -13,7 +13,6 @@ import pytest
 from full_disk import small_disk
 from packing_cases import write_stamps
 
-from darkhaloscope import shuffle as passes
 from darkhaloscope.dataset import (
     DatasetError,
     commit_chunk,
@@ -24,7 +23,8 @@ from darkhaloscope.dataset import (
     write_part,
 )
 from darkhaloscope.experiment import from_dict
-from darkhaloscope.packing import Layout
+from darkhaloscope.pack import shuffle as passes
+from darkhaloscope.pack.packing import Layout
 from darkhaloscope.records import SHARDS
 from darkhaloscope.stage import OutputRefused, Owner, place
 from darkhaloscope.storage import join

@@ -12,7 +12,7 @@ from test_imports import BLOCKED
 
 from darkhaloscope.dataset import committed_files, content_hash, open_part, read_table
 from darkhaloscope.injection.arcs import added_light
-from darkhaloscope.packing import layout_of
+from darkhaloscope.pack.packing import layout_of
 from darkhaloscope.records import STAMPS
 from darkhaloscope.schema import check_schema, refuse_unknown
 from darkhaloscope.stage import OutputRefused

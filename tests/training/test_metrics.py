@@ -7,7 +7,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import roc_auc_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from darkhaloscope.intervals import clopper_pearson, wilson
+from darkhaloscope.stats.intervals import clopper_pearson, wilson
 from training.calibration import binary_score_frac, calibrated_binary_score_frac
 from training.metrics import summarise
 from training.operating_points import fpr_at_tpr, fpr_name, mean_tpr, tpr_at_fpr

@@ -5,7 +5,7 @@ import pytest
 from scipy.integrate import quad
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
-from darkhaloscope.intervals import matched_difference
+from darkhaloscope.stats.intervals import matched_difference
 from training.operating_points import (
     MIN_EVENTS,
     log_partial_area,

@@ -13,8 +13,8 @@ from darkhaloscope.injection.completeness import (
     completeness_table,
     count,
 )
-from darkhaloscope.page import as_json, render_page
 from darkhaloscope.records import STAMPS
+from darkhaloscope.report.page import as_json, render_page
 from darkhaloscope.validation import completeness
 from darkhaloscope.validation.completeness import completeness_page
 

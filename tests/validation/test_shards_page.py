@@ -1,8 +1,8 @@
 import pytest
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, write_part
-from darkhaloscope.page import render_page
 from darkhaloscope.records import SHARDS
+from darkhaloscope.report.page import render_page
 from darkhaloscope.schema import to_batch
 from darkhaloscope.validation.shards import faults, pack_page
 

@@ -10,8 +10,8 @@ from survey_testing import galaxies
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, write_part
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.page import as_json, render_page
 from darkhaloscope.records import FAILURES, TARGETS
+from darkhaloscope.report.page import as_json, render_page
 from darkhaloscope.schema import to_batch
 from darkhaloscope.sections import Splits, Targets
 from darkhaloscope.survey.catalogue import Catalogue

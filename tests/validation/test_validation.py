@@ -7,8 +7,8 @@ import pytest
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, write_part
 from darkhaloscope.experiment import from_dict, load
-from darkhaloscope.page import Page
 from darkhaloscope.records import ASSETS, STAMPS, stamp_metadata
+from darkhaloscope.report.page import Page
 from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
 from darkhaloscope.survey.bricks import names_at

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from darkhaloscope.robust import mad_sigma
+from darkhaloscope.stats.robust import mad_sigma
 from darkhaloscope.survey.extinction import extinction
 
 LRG_EDGES = np.arange(0.10, 0.951, 0.10)

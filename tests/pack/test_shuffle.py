@@ -7,7 +7,6 @@ import pyarrow as pa
 import pytest
 from packing_cases import stamp_rows, write_stamps
 
-from darkhaloscope import shuffle as passes
 from darkhaloscope.dataset import (
     DatasetError,
     commit_chunk,
@@ -16,9 +15,10 @@ from darkhaloscope.dataset import (
     read_table,
     write_part,
 )
-from darkhaloscope.packing import Layout, Shuffle
+from darkhaloscope.pack import shuffle as passes
+from darkhaloscope.pack.packing import Layout, Shuffle
+from darkhaloscope.pack.shuffle import Held, shuffled_order
 from darkhaloscope.schema import SchemaError
-from darkhaloscope.shuffle import Held, shuffled_order
 from darkhaloscope.storage import StorageError, join
 
 F32, F16 = Layout("float32", 8), Layout("float16", 8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from darkhaloscope.pictures import BAND_WEIGHT, lupton_rgb
+from darkhaloscope.report.pictures import BAND_WEIGHT, lupton_rgb
 
 
 def test_bands_map_to_colours_red_to_blue():

@@ -1,7 +1,7 @@
 """Pages keep their promises: everything is shown, escaped, and given to programs as the same numbers."""
 
-from darkhaloscope.charts import draw
-from darkhaloscope.page import Chart, Link, Page, Section, Table, as_json, render_page
+from darkhaloscope.report.charts import draw
+from darkhaloscope.report.page import Chart, Link, Page, Section, Table, as_json, render_page
 
 
 def page() -> Page:

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from packing_cases import stamp_rows
 
-from darkhaloscope.packing import (
+from darkhaloscope.pack.packing import (
     Layout,
     Shuffle,
     cells,

@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from darkhaloscope.dataset import DatasetError, Part, open_part, part_key, write_part
-from darkhaloscope.packing import (
+from darkhaloscope.pack.packing import (
     ORDER,
     Layout,
     Shuffle,

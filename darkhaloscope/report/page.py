@@ -71,7 +71,7 @@ class Page:
 def render_page(page: Page) -> str:
     """Return a page as HTML; every text in it is escaped."""
     environment = Environment(
-        loader=PackageLoader("darkhaloscope", "."),
+        loader=PackageLoader("darkhaloscope.report", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -96,7 +96,7 @@ def as_json(page: Page) -> dict[str, Any]:
 
 def page_css() -> str:
     """Return the style sheet that every page of the project has."""
-    return files("darkhaloscope").joinpath("page.css").read_text()
+    return files("darkhaloscope.report").joinpath("page.css").read_text()
 
 
 def number(value: Any) -> str:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from darkhaloscope.effects import cohens_d
+from darkhaloscope.stats.effects import cohens_d
 
 
 def of(one: list[float], other: list[float]) -> tuple[float, float]:

@@ -1,0 +1,1 @@
+"""Statistics of scores and rates: intervals, effect sizes, robust noise, calibration."""
