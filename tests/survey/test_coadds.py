@@ -1,4 +1,5 @@
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -113,19 +114,35 @@ def test_a_truncated_plane_says_what_it_has_and_what_to_do(sky):
         BrickReader(str(sky), BRICK).open()
 
 
-def test_tiles_that_do_not_decompress_fail_the_cut_not_the_process(sky):
-    path = sky / file_path(BRICK, "image", "r")
+def spoil(path: Path, tiles: slice) -> None:
+    """Overwrite what the table of tiles says of some of them."""
     data = bytearray(path.read_bytes())
     with fits.open(path, disable_image_compression=True) as file:
-        start = file[1].fileinfo()["datLoc"]
-        heap = start + file[1].header["NAXIS1"] * file[1].header["NAXIS2"]
-        data[start:heap] = b"\x7f" * (heap - start)
+        start, width = file[1].fileinfo()["datLoc"], file[1].header["NAXIS1"]
+        first, last, _ = tiles.indices(file[1].header["NAXIS2"])
+    data[start + first * width : start + last * width] = b"\x7f" * ((last - first) * width)
     path.write_bytes(data)
-    with (
-        BrickReader(str(sky), BRICK) as brick,
-        pytest.raises(BrickUnreadable, match=f"{BRICK}: image-r cannot be read"),
-    ):
-        brick.cut(10, 10, 64)
+
+
+@pytest.mark.parametrize("n_cuts", [0, 400])
+def test_tiles_that_do_not_decompress_cost_their_own_cuts_however_a_plane_is_read(sky, n_cuts):
+    with BrickReader(str(sky), BRICK) as brick:
+        whole = brick.cut(110, 110, 64)
+    spoil(sky / file_path(BRICK, "image", "r"), slice(0, 1))
+    with BrickReader(str(sky), BRICK, n_cuts=n_cuts) as brick:
+        broken, good, also_broken = brick.cuts(np.array([[10, 10], [110, 110], [60, 90]]), 64)
+        assert good.image.tobytes() == whole.image.tobytes() and good.maskbits.any() == whole.maskbits.any()
+        for cut in (broken, also_broken):
+            assert isinstance(cut, BrickUnreadable) and f"{BRICK}: image-r cannot be read" in str(cut)
+        with pytest.raises(BrickUnreadable, match=f"{BRICK}: image-r cannot be read"):
+            brick.cut(10, 10, 64)
+
+
+def test_a_psf_map_with_a_broken_tile_gives_way_to_the_brick_table_there_only(sky):
+    spoil(sky / file_path(BRICK, "psfsize", "g"), slice(0, 1))
+    with BrickReader(str(sky), BRICK, brick_row={f"psfsize_{b}": 1.5 for b in "grz"}) as brick:
+        found = brick.psfsizes(np.array([10.0, 150.0]), np.array([10.0, 150.0]))
+    assert [source for _, source in found] == ["brick_table", "map"]
 
 
 def test_a_file_of_another_brick_or_size_is_refused(sky, tmp_path):
