@@ -1,5 +1,6 @@
 """Two ranks do together what one process does alone."""
 
+import faulthandler
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from training.timm_import import import_timm_utils
 
 import_timm_utils()  # once, before forking: each rank would import it for itself
 
+LONG_S = 120  # after which a rank hangs
 FLAGS = ["--arch", "small_resnet", "--epochs", "3", "--lr", "1e-3", "--num_workers", "0", "--device", "cpu",
          "--precision", "fp32", "--ema_decay", "0.5", "--dropout", "0"]  # fmt: skip
 
@@ -38,6 +40,8 @@ def one_rank(folder: Path, rank: int, ranks: int, port: int, flags: list[str], s
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
+    stuck = (folder / f"stuck-{rank}.txt").open("w")
+    faulthandler.dump_traceback_later(LONG_S - 10, file=stuck)
     models.ARCHITECTURES["small_resnet"] = plain
     seen: dict[str, list[str]] = {"train": [], "val": []}
     delivered, predict, take_step, taken = trainer.delivered, trainer.predict, trainer.take_step, []
@@ -80,9 +84,11 @@ def launch(folder: Path, ranks: int, *flags: str, stop_after: int = 0) -> list[i
         for process in started:
             process.start()
     for process in started:
-        process.join(120)
+        process.join(LONG_S)
         process.kill()  # of those that still run
         process.join()
+    stuck = "".join(path.read_text() for path in sorted(folder.glob("stuck-*.txt")))
+    assert not stuck, f"a rank hung, here:\n{stuck}"
     return [process.exitcode for process in started]
 
 
