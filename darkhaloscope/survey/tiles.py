@@ -9,6 +9,7 @@ way odd is not filled: `fitsio` then reads it, or says what is wrong with it.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import zlib
@@ -213,7 +214,7 @@ def _tile_table(path: str, header: Mapping[str, Any], data_start: int) -> np.nda
         re.fullmatch(r"1?([DEJ]|[PQ]B\(\d+\))", str(header[f"TFORM{i + 1}"]).strip())
         for i in range(len(names))
     ]
-    if not known or "COMPRESSED_DATA" not in names or not all(formats):
+    if not known or "COMPRESSED_DATA" not in names or not all(formats) or not _covered(header):
         return None
     fields = [(name, *_dtype(match.group(1))) for name, match in zip(names, formats, strict=True) if match]
     table = np.dtype(fields)
@@ -223,6 +224,14 @@ def _tile_table(path: str, header: Mapping[str, Any], data_start: int) -> np.nda
         stream.seek(data_start)
         data = stream.read(table.itemsize * int(header["NAXIS2"]))
     return np.frombuffer(data, table) if len(data) == table.itemsize * int(header["NAXIS2"]) else None
+
+
+def _covered(header: Mapping[str, Any]) -> bool:
+    """Return whether tiles no larger than the plane cover it, one a row of the table."""
+    sides = [(int(header[f"ZNAXIS{i}"]), int(header[f"ZTILE{i}"])) for i in (1, 2)]
+    return all(0 < tile <= plane for plane, tile in sides) and header["NAXIS2"] == math.prod(
+        -(-plane // tile) for plane, tile in sides
+    )
 
 
 def _dtype(form: str) -> tuple[Any, ...]:

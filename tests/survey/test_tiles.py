@@ -4,6 +4,7 @@ import fitsio
 import numpy as np
 import pytest
 
+from darkhaloscope.survey.fits_headers import read_units
 from darkhaloscope.survey.tiles import Tiles
 
 SIDE = 230  # the last tiles are cut
@@ -59,6 +60,26 @@ def test_equal_integer_tiles_are_decoded_once(tmp_path):
     out = np.zeros((1, 500, 500), np.int32)
     assert tiles.windows(np.zeros((1, 2), np.int64), out).all()
     assert np.array_equal(out[0], bits) and len(asked) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"NAXIS2": 8},
+        {"ZTILE1": 10**9},
+        {"ZTILE2": 0},
+        {"ZNAXIS1": 10**9},
+        {"ZCMPTYPE": None},
+        {"TFIELDS": "x"},
+    ],
+)
+def test_a_header_that_does_not_fit_its_table_is_left_to_fitsio(tmp_path, change):
+    path = write(tmp_path, np.zeros((SIDE, SIDE), np.float32), compress="RICE_1")
+    unit = read_units(path)[1]
+    read = lambda *window: None  # noqa: E731
+    assert Tiles.of(str(path), unit.cards, unit.data_start, read) is not None
+    header = {k: v for k, v in (unit.cards | change).items() if v is not None}
+    assert Tiles.of(str(path), header, unit.data_start, read) is None
 
 
 @pytest.mark.parametrize("how", ["nan", "integers", "other codec", "cut off", "garbage"])
