@@ -77,7 +77,7 @@ scale-model: setup ## what a run would take: time, cost, bytes, requests (dist/s
 
 ##@ Measure, clean
 bench: setup ## benchmarks; each writes benchmarks/results/<name>.json
-	$(ENV) for b in $(filter-out benchmarks/record.py benchmarks/peers.py,$(wildcard benchmarks/*.py)); do python $$b || exit 1; done
+	$(ENV) for b in $(filter-out $(addprefix benchmarks/,record.py peers.py turns.py),$(wildcard benchmarks/*.py)); do python $$b || exit 1; done
 
 clean: ## remove what runs and tests left (not .venv)
 	rm -rf smoke-out search-out find.png smoke-real-out gallery-out generations-out study-out study-gpu-out spark-warehouse build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
