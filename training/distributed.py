@@ -20,6 +20,12 @@ from darkhaloscope.config import ConfigError
 from training.data import World
 
 
+# Groups that were left, kept as long as the process: a group's end waits for gloo's threads with the interpreter's lock
+# held. It came when the network was dropped, which holds the group too; a thread that was late to free a tensor then
+# waited for that lock, and the rank for the thread, for ever.
+_LEFT: list[Any] = []
+
+
 @contextmanager
 def joined() -> Iterator[World]:
     """Join the processes that torchrun started, and leave them at the end."""
@@ -29,10 +35,9 @@ def joined() -> Iterator[World]:
     distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield World(distributed.get_rank(), distributed.get_world_size())
-        # All leave together, and gloo's threads hold no tensor any more: the group's end waits for them with the
-        # interpreter's lock held, and a thread that had a tensor to free would wait for that lock.
-        distributed.barrier()
+        distributed.barrier()  # all leave together
     finally:
+        _LEFT.append(distributed.group.WORLD)
         distributed.destroy_process_group()
 
 
