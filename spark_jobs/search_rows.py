@@ -24,7 +24,7 @@ from darkhaloscope.survey.positions import read_positions
 from darkhaloscope.survey.sweeps import list_sweeps
 from spark_jobs import targets
 from spark_jobs.quarantine import Failure, write_failures
-from spark_jobs.session import run_tasks
+from spark_jobs.tasks import run_tasks
 
 
 def lay_out_area(

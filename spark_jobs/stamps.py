@@ -30,8 +30,9 @@ from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import read_brick_table
 from spark_jobs.coadd_cache import cache_url
+from spark_jobs.inputs import FILE_COLUMN, read_committed, refuse_repeated_ids
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
-from spark_jobs.session import FILE_COLUMN, read_committed, refuse_repeated_ids, run_tasks
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("seed", "variant", "experiment_id", "survey", "injection", "psf", "stamps")
 

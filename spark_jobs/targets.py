@@ -43,8 +43,9 @@ from darkhaloscope.survey.errors import CatalogueError, TransferFailed
 from darkhaloscope.survey.photoz import join_table, open_table, with_companion
 from darkhaloscope.survey.sweeps import Sweep, in_chunks, list_sweeps
 from darkhaloscope.survey.targets import brick_splits_of, select_targets
+from spark_jobs.inputs import read_committed
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
-from spark_jobs.session import read_committed, run_tasks
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("seed", "variant", "experiment_id", "survey", "targets", "splits")
 CANDIDATES = "candidates"  # below the output, while the stage runs
