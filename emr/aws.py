@@ -20,6 +20,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from darkhaloscope.errors import Explained
+
 T = TypeVar("T")
 ATTEMPTS = 5
 THROTTLED = {
@@ -33,7 +35,7 @@ INVALID = {"InvalidAccessKeyId", "UnrecognizedClientException", "SignatureDoesNo
 SERVER = {"InternalFailure", "InternalServerError", "InternalServerException", "ServiceUnavailable"}
 
 
-class SubmitError(RuntimeError):
+class SubmitError(Explained, RuntimeError):
     """A submission that cannot go on; the message says what happened and what to do."""
 
 

@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from darkhaloscope.config import ConfigError
+from darkhaloscope.errors import Explained
 from darkhaloscope.provenance import sha256_of
-from darkhaloscope.storage import StorageError, atomic_output, replace_file
+from darkhaloscope.storage import atomic_output, replace_file
 from training import checkpoint
-from training.checkpoint import CheckpointError, load_finder_model
+from training.checkpoint import load_finder_model
 from training.model_card import write_card
 from training.models import Finder
 
@@ -37,7 +37,7 @@ TOLERANCE = 1e-3  # largest difference of a logit between checkpoint and ONNX: f
 _PARITY_ROWS = (1, 7)  # batch sizes that are compared; the graph is traced with another
 
 
-class ExportError(RuntimeError):
+class ExportError(Explained, RuntimeError):
     """A finder that cannot be exported; the message says why and what to do."""
 
 
@@ -176,7 +176,7 @@ def main(argv: list[str] | None = None) -> int:
     a = parser().parse_args(argv)
     try:
         facts = export(a.checkpoint, a.out, a.metrics)
-    except (CheckpointError, ConfigError, ExportError, StorageError) as error:
+    except Explained as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     print(f"logits of the ONNX graph differ by at most {facts['onnx_difference']:.2g}")

@@ -17,6 +17,7 @@ from tiny_shards import make_columns, write_shards
 
 import training.train
 from darkhaloscope.config import ConfigError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import load
 from darkhaloscope.sections import Training
 from evaluation.committee import mined_negatives
@@ -348,7 +349,7 @@ def test_a_second_signal_is_not_caught():
 
 
 def test_train_refuses_rather_than_exits(tmp_path):
-    with pytest.raises(training.train.REFUSALS):
+    with pytest.raises(Explained):
         train(load(DEFAULT_EXPERIMENT), str(tmp_path), tmp_path / "out")
     (tmp_path / "last.pt").write_bytes(b"x")
     with pytest.raises(CheckpointError):
