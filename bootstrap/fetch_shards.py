@@ -20,7 +20,8 @@ from darkhaloscope.errors import Explained
 from darkhaloscope.provenance import sha256_of
 from darkhaloscope.records import SPLITS
 from darkhaloscope.stage import RECORD_NAME
-from darkhaloscope.storage import filesystem, join, read_bytes, replace_file, retrying
+from darkhaloscope.storage import filesystem, join, read_bytes, retrying
+from darkhaloscope.writing import replace_file
 
 _BLOCK = 8 << 20
 

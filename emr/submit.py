@@ -24,7 +24,8 @@ from typing import Any
 
 from darkhaloscope.config import ConfigError
 from darkhaloscope.errors import Explained
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from emr import requests, service
 from emr.aws import SubmitError, client, say
 from emr.commands import STAGES, command_of

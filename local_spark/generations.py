@@ -28,7 +28,8 @@ from darkhaloscope.config import positive
 from darkhaloscope.experiment import STAMPS_DECIDED_BY, Experiment, load
 from darkhaloscope.report.page import Page, Section, Table, render_page
 from darkhaloscope.stage import code_version, place
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from local_spark.smoke import paint, pipeline, summarise
 from local_spark.steps import REPOSITORY, Step, StepFailed, python, run_steps
 

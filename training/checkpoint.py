@@ -17,7 +17,8 @@ from darkhaloscope import experiment as experiments
 from darkhaloscope.config import ConfigError
 from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.storage import StorageError, atomic_output
+from darkhaloscope.storage import StorageError
+from darkhaloscope.writing import atomic_output
 from training import preprocess
 from training.models import ARCHITECTURES, Finder
 from training.preprocess import Preprocessing, PreprocessingError

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 
 from darkhaloscope.errors import Explained
 from darkhaloscope.provenance import sha256_of
-from darkhaloscope.storage import atomic_output, replace_file
+from darkhaloscope.writing import atomic_output, replace_file
 from training import checkpoint
 from training.checkpoint import load_finder_model
 from training.model_card import write_card
