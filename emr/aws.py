@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -134,7 +133,7 @@ def redact(text: str) -> str:
 
 def say(text: str) -> None:
     """Print a line of progress at once."""
-    print(redact(text), flush=True, file=sys.stdout)
+    print(redact(text), flush=True)
 
 
 def _code(error: ClientError) -> str:

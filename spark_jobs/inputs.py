@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
     from pyspark.sql.types import StructType
 
-FILE_COLUMN = "_file"
+FILE_COLUMN = "_file"  # beside a table's columns: the URL of the part that a row is in
 
 
 def spark_schema(schema: pa.Schema) -> StructType:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 import sys
 
+from darkhaloscope.config import positive
 from spark_jobs import catalogue_manifest, coadd_cache, completeness, manifest, pack, stamps
-from spark_jobs.arguments import add_common, bands, experiment_of, positive
+from spark_jobs.arguments import add_common, bands, experiment_of
 from spark_jobs.command import run_stage
 
 STAGES = {

@@ -77,31 +77,12 @@ def to_onnx(finder: Finder, path: Path, described: Mapping[str, str] | None = No
     """
     try:
         import onnxruntime
-        from onnxscript import opset18 as op
+
+        program = _traced(finder.eval())
     except ImportError as error:
         raise ExportError(
             f"{error}: pip install 'darkhaloscope[export]' (onnx, onnxscript, onnxruntime)"
         ) from None
-
-    def lower_median(x: Any, dim: int, keepdim: bool = False) -> Any:
-        """Translate torch.median along an axis, which the exporter does not know: the last of the k smallest."""
-        k = (x.shape[dim] - 1) // 2 + 1
-        values, index = op.TopK(x, op.Constant(value_ints=[k]), axis=dim, largest=0, sorted=1)
-        last = op.Constant(value_ints=[k - 1])
-        return op.Gather(values, last, axis=dim), op.Gather(index, last, axis=dim)
-
-    finder = finder.eval()
-    inputs = example(finder, 3)
-    rows = torch.export.Dim("rows", min=1)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about its own parts
-        program = torch.onnx.export(
-            finder, kwargs=inputs, dynamo=True, verbose=False, external_data=False,
-            dynamic_shapes={name: {0: rows} for name in inputs},
-            input_names=list(inputs), output_names=["logit"],
-            custom_translation_table={torch.ops.aten.median.dim: lower_median},
-        )  # fmt: skip
-    assert program is not None
     program.model.metadata_props.update(described or {})
     temporary = path.with_suffix(".unchecked")
     program.save(str(temporary))
@@ -115,6 +96,35 @@ def to_onnx(finder: Finder, path: Path, described: Mapping[str, str] | None = No
         )
     temporary.replace(path)
     return difference
+
+
+def _traced(finder: Finder) -> torch.onnx.ONNXProgram:
+    """Return the finder's graph, for any number of rows.
+
+    Raises:
+        ImportError: onnx or onnxscript is not installed.
+    """
+    from onnxscript import opset18 as op
+
+    def lower_median(x: Any, dim: int, keepdim: bool = False) -> Any:
+        """Translate torch.median along an axis, which the exporter does not know: the last of the k smallest."""
+        k = (x.shape[dim] - 1) // 2 + 1
+        values, index = op.TopK(x, op.Constant(value_ints=[k]), axis=dim, largest=0, sorted=1)
+        last = op.Constant(value_ints=[k - 1])
+        return op.Gather(values, last, axis=dim), op.Gather(index, last, axis=dim)
+
+    inputs = example(finder, 3)
+    rows = torch.export.Dim("rows", min=1)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about its own parts
+        program = torch.onnx.export(
+            finder, kwargs=inputs, dynamo=True, verbose=False, external_data=False,
+            dynamic_shapes={name: {0: rows} for name in inputs},
+            input_names=list(inputs), output_names=["logit"],
+            custom_translation_table={torch.ops.aten.median.dim: lower_median},
+        )  # fmt: skip
+    assert program is not None
+    return program
 
 
 def _difference(finder: Finder, session: Any, inputs: dict[str, torch.Tensor]) -> float:
