@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,27 @@ def _process_memory(pid: int) -> dict[str, float]:
     return {line.split(":")[0]: int(line.split()[1]) / 1024 for line in lines}
 
 
+def measured(root: str, dtype: str, codec: str, packed: bool, target: int, rounds: int) -> dict[str, Any]:
+    """What the loader and its peers do with one data set."""
+    shards = open_split(root, "train")
+    files = committed_files(f"{root}/split=train" if packed else root)
+    codes = {"darkhaloscope": ours, "to_pylist": row_by_row, "map-style DataLoader": map_style}
+    found = rates({name: partial(code, shards) for name, code in codes.items()}, rounds)
+    medians = {name: rate["by_core_time"]["median"] for name, rate in found.items()}
+    print({name: round(rate) for name, rate in medians.items()}, f"target {target}")
+    own = medians.pop("darkhaloscope")
+    return {
+        "dtype": dtype, "codec": codec, "bytes": sum(Path(url).stat().st_size for url in files), "target": target,
+        "stamps_per_s": found, "times_best_peer": own / max(medians.values()),
+    }  # fmt: skip
+
+
+def memory_in_its_own_process(root: str, core: int) -> dict[str, Any]:
+    """`memory` of a data set, started anew: a forked worker has whatever its parent holds."""
+    command = [sys.executable, __file__, "--memory-of", root, "--core", str(core)]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
 def main() -> None:
     p = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     p.add_argument("--rounds", type=int, default=5)
@@ -168,31 +190,10 @@ def main() -> None:
     figures: dict[str, Any] = {"batch": BATCH, "rows": a.rows, "stamp": "3 x 64 x 64", "page_cache": "warm"}
     with tempfile.TemporaryDirectory(dir=a.folder) as folder:
         for name, (dtype, codec, packed, target) in DATASETS.items():
+            print(name)
             root = make_dataset(Path(folder) / name.replace(" ", "-"), a.rows, dtype, codec, packed)
-            shards = open_split(root, "train")
-            files = [
-                Path(url).stat().st_size
-                for url in committed_files(root if not packed else f"{root}/split=train")
-            ]
-            found = rates(
-                {
-                    "darkhaloscope": lambda s=shards: ours(s),
-                    "to_pylist": lambda s=shards: row_by_row(s),
-                    "map-style DataLoader": lambda s=shards: map_style(s),
-                },
-                a.rounds,
-            )
-            medians = {k: v["by_core_time"]["median"] for k, v in found.items()}
-            best_peer = max(rate for peer, rate in medians.items() if peer != "darkhaloscope")
-            figures[name] = {
-                "dtype": dtype, "codec": codec, "bytes": sum(files), "target": target, "stamps_per_s": found,
-                "times_best_peer": medians["darkhaloscope"] / best_peer,
-            }  # fmt: skip
-            print(name, {k: round(v) for k, v in medians.items()}, f"target {target}")
-        # In a process of its own: a forked worker has whatever its parent holds.
-        command = [sys.executable, __file__, "--memory-of", root, "--core", str(a.core)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-        figures["memory of a worker, float32 gzip"] = json.loads(done.stdout)
+            figures[name] = measured(root, dtype, codec, packed, target, a.rounds)
+        figures["memory of a worker, float32 gzip"] = memory_in_its_own_process(root, a.core)
         print(figures["memory of a worker, float32 gzip"])
     print(write_result("loader", figures, packages=["torch", "pyarrow"]))
 

@@ -33,9 +33,10 @@ from darkhaloscope.experiment import Experiment, from_dict  # noqa: E402
 from darkhaloscope.pack.packing import Layout, packed_schema, repack, shuffle_keys  # noqa: E402
 from darkhaloscope.pack.shuffle import _good_rows, count  # noqa: E402
 from darkhaloscope.stage import place  # noqa: E402
-from darkhaloscope.storage import replace_file  # noqa: E402
+from darkhaloscope.writing import replace_file  # noqa: E402
 from spark_jobs import pack  # noqa: E402
-from spark_jobs.session import spark_schema, spark_session  # noqa: E402
+from spark_jobs.inputs import spark_schema  # noqa: E402
+from spark_jobs.session import spark_session  # noqa: E402
 
 FLOAT32 = Layout("float32", 64)
 FLOAT16 = Layout("float16", 64)

@@ -202,7 +202,8 @@ def on_spark(cores: int) -> Callable[..., Callable[[int], None]]:
     """As `pure`, the tasks through Spark's executors."""
     from pyspark.sql import SparkSession
 
-    from spark_jobs.session import find_java, run_tasks
+    from spark_jobs.session import find_java
+    from spark_jobs.tasks import run_tasks
 
     find_java()
     os.environ["PYSPARK_PYTHON"] = sys.executable

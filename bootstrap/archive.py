@@ -8,10 +8,12 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
+from darkhaloscope.errors import Explained
+
 SCRIPT_BYTES = 4096  # of a script in bin/ that are searched; the shebang is its first line
 
 
-class PackageError(RuntimeError):
+class PackageError(Explained, RuntimeError):
     """An environment that cannot be packed, or an archive that would not run on a node; the message says why."""
 
 

@@ -16,15 +16,17 @@ from pathlib import Path
 from tqdm import tqdm
 
 from darkhaloscope.dataset import MANIFEST_NAME, DatasetError, Part, chunk_name, committed_chunks
+from darkhaloscope.errors import Explained
 from darkhaloscope.provenance import sha256_of
 from darkhaloscope.records import SPLITS
 from darkhaloscope.stage import RECORD_NAME
-from darkhaloscope.storage import StorageError, filesystem, join, read_bytes, replace_file, retrying
+from darkhaloscope.storage import filesystem, join, read_bytes, retrying
+from darkhaloscope.writing import replace_file
 
 _BLOCK = 8 << 20
 
 
-class FetchError(RuntimeError):
+class FetchError(Explained, RuntimeError):
     """Shards that cannot be trusted; the message names the file and says what to do."""
 
 
@@ -106,7 +108,7 @@ def main(argv: list[str] | None = None) -> int:
     a = p.parse_args(argv)
     try:
         counts = fetch(a.source, a.destination)
-    except (DatasetError, FetchError, StorageError) as error:
+    except Explained as error:
         print(f"fetch_shards: {error}", file=sys.stderr)
         return 1
     print(f"{a.destination}: {counts['copied']} files copied, {counts['there']} were there; all checked")

@@ -33,6 +33,7 @@ DEFAULT_RELEASE = "emr-7.13.0"
 NODES_PREFIX = "/usr"  # where the release has that Python: /usr/bin/python3.11
 EXTRAS = "search"  # onnxruntime: executors score
 BESIDE = ("pandas",)  # what stages need of Spark's own dependencies
+PACKAGES = ("darkhaloscope", "spark_jobs", "experiments")  # all that a stage imports or reads
 MANIFEST = "manifest.json"
 
 
@@ -85,7 +86,7 @@ def build_wheel(folder: Path) -> Path:
     """Build the project's wheel from a copy of its sources, so that nothing of an earlier build gets in."""
     source = folder / "source"
     skip = shutil.ignore_patterns("*.egg-info", "build", "dist", "__pycache__", ".*")
-    for entry in ("pyproject.toml", "README.md", "LICENSE", *_packages()):
+    for entry in ("pyproject.toml", "README.md", "LICENSE", *PACKAGES):
         path = REPOSITORY / entry
         if path.is_dir():
             shutil.copytree(path, source / entry, ignore=skip)
@@ -121,10 +122,6 @@ def detach(environment: Path, version: str, prefix: str) -> None:
     (environment / "pyvenv.cfg").write_text(
         f"home = {interpreter.parent}\ninclude-system-site-packages = false\nversion = {version}\n"
     )
-
-
-def _packages() -> list[str]:
-    return ["darkhaloscope", "spark_jobs", "experiments"]
 
 
 def _scripts() -> dict[str, str]:

@@ -22,16 +22,8 @@ import pyarrow.parquet as pq
 from pyarrow.fs import FSSpecHandler, PyFileSystem
 
 from darkhaloscope.errors import Explained
-from darkhaloscope.storage import (
-    atomic_output,
-    create_exclusive,
-    filesystem,
-    is_local,
-    join,
-    read_small,
-    remove,
-    retrying,
-)
+from darkhaloscope.storage import filesystem, is_local, join, read_small, retrying
+from darkhaloscope.writing import atomic_output, create_exclusive, remove
 
 MANIFEST_NAME = "_manifest.json"
 MAX_ROWS_PER_GROUP = 1_000

@@ -26,15 +26,8 @@ from darkhaloscope.draws import digest
 from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.provenance import code_version, package_facts
-from darkhaloscope.storage import (
-    age_s,
-    create_exclusive,
-    filesystem,
-    join,
-    read_bytes,
-    remove,
-    replace_file,
-)
+from darkhaloscope.storage import filesystem, join, read_bytes
+from darkhaloscope.writing import age_s, create_exclusive, remove, replace_file
 
 RECORD_NAME = "_stage_config.json"
 OWNER_NAME = "_owner.json"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -20,6 +19,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
+from darkhaloscope.errors import Explained
+
 T = TypeVar("T")
 ATTEMPTS = 5
 THROTTLED = {
@@ -33,7 +34,7 @@ INVALID = {"InvalidAccessKeyId", "UnrecognizedClientException", "SignatureDoesNo
 SERVER = {"InternalFailure", "InternalServerError", "InternalServerException", "ServiceUnavailable"}
 
 
-class SubmitError(RuntimeError):
+class SubmitError(Explained, RuntimeError):
     """A submission that cannot go on; the message says what happened and what to do."""
 
 
@@ -132,7 +133,7 @@ def redact(text: str) -> str:
 
 def say(text: str) -> None:
     """Print a line of progress at once."""
-    print(redact(text), flush=True, file=sys.stdout)
+    print(redact(text), flush=True)
 
 
 def _code(error: ClientError) -> str:

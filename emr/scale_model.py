@@ -18,7 +18,8 @@ from darkhaloscope.config import ConfigError, positive
 from darkhaloscope.report.charts import BLUE, GREY, ORANGE, SOFT, draw
 from darkhaloscope.report.page import Chart, Page, Section, Table, as_json, percent, render_page
 from darkhaloscope.sections import Stamps
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from emr import costs
 from emr.costs import GB, HOUR_S, Costs, Estimate, Job
 from emr.definitions import HERE, InstanceType, Prices, instance_types, raw_toml, read_prices

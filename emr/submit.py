@@ -23,7 +23,9 @@ from time import sleep
 from typing import Any
 
 from darkhaloscope.config import ConfigError
-from darkhaloscope.storage import StorageError, join, replace_file
+from darkhaloscope.errors import Explained
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from emr import requests, service
 from emr.aws import SubmitError, client, say
 from emr.commands import STAGES, command_of
@@ -191,7 +193,7 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps(plan.as_json(), indent=1))
         else:
             submit(plan, args.detach)
-    except (ConfigError, SubmitError, StorageError) as error:
+    except Explained as error:
         print(f"submit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

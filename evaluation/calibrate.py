@@ -24,7 +24,8 @@ from darkhaloscope.dataset import DatasetError
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.stats.calibration import Temperature, at_prevalence
-from darkhaloscope.storage import StorageError, read_bytes, replace_file
+from darkhaloscope.storage import StorageError, read_bytes
+from darkhaloscope.writing import replace_file
 from evaluation.calibration import (
     Isotonic,
     fit_isotonic,

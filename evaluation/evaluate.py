@@ -26,7 +26,8 @@ from darkhaloscope.results import SCORES
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.stats.intervals import wilson
-from darkhaloscope.storage import StorageError, join, replace_file
+from darkhaloscope.storage import StorageError, join
+from darkhaloscope.writing import replace_file
 from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
 from evaluation.calibrate import (
     Calibration,

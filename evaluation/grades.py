@@ -17,7 +17,7 @@ from typing import Any
 
 from darkhaloscope.errors import Explained
 from darkhaloscope.report.page import number, percent
-from darkhaloscope.storage import replace_file
+from darkhaloscope.writing import replace_file
 from evaluation.agreement import measured
 from evaluation.gradebook import GRADES, REPEAT, GradesError, guarded, read_grades, read_key
 

@@ -33,7 +33,8 @@ from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.report.page import duration, number, page_css, percent
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
-from darkhaloscope.storage import StorageError, join, read_bytes, replace_file
+from darkhaloscope.storage import StorageError, join, read_bytes
+from darkhaloscope.writing import replace_file
 from evaluation import figures
 from evaluation.gallery import galleries
 from evaluation.section import CHECKS

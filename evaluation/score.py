@@ -32,10 +32,11 @@ from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, 
 from darkhaloscope.results import SCORES
 from darkhaloscope.schema import SchemaError, to_batch
 from darkhaloscope.stage import OutputRefused, StageRun
-from darkhaloscope.storage import StorageError, join, replace_file
+from darkhaloscope.storage import StorageError, join
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.positions import Positions, read_positions
+from darkhaloscope.writing import replace_file
 from evaluation.ahead import ahead
 from evaluation.calibrate import CalibrationError
 from evaluation.committee import Committee, load_committee

@@ -13,7 +13,8 @@ from typing import Any
 
 from darkhaloscope.report.page import Table
 from darkhaloscope.stage import code_version
-from darkhaloscope.storage import filesystem, join, read_bytes, replace_file
+from darkhaloscope.storage import filesystem, join, read_bytes
+from darkhaloscope.writing import replace_file
 
 FORMAT = "dark-halo-scope section 1"
 

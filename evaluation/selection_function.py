@@ -27,7 +27,8 @@ from darkhaloscope.dataset import DatasetError
 from darkhaloscope.injection import completeness as injected
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import read_record
-from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
+from darkhaloscope.storage import StorageError, join, read_bytes
+from darkhaloscope.writing import atomic_output, replace_file
 from evaluation.anchors.figures import rate, thresholds_of
 from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table
 from evaluation.scores import Scores, ScoresError, read_scores

@@ -27,7 +27,7 @@ from darkhaloscope.draws import digest
 from darkhaloscope.experiment import Experiment, load
 from darkhaloscope.injection.hosts import rows_per_host
 from darkhaloscope.simulated.field import FieldPlan
-from darkhaloscope.storage import replace_file
+from darkhaloscope.writing import replace_file
 from evaluation.committee import load_committee
 from evaluation.mine import mine
 from evaluation.score import score

@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from local_spark.steps import StepFailed, environment, spark_home
+from darkhaloscope.errors import Explained
+from local_spark.steps import environment, spark_home
 
 LOOPBACK = "127.0.0.1"
 LOOPBACK_WORKERS = ("127.0.0.2", "127.0.0.3")
@@ -37,7 +38,7 @@ WAIT_S = 120.0
 STOP_S = 15.0
 
 
-class ClusterError(RuntimeError):
+class ClusterError(Explained, RuntimeError):
     """A cluster that did not come up, or lost a process; the message has the end of that process's log."""
 
 
@@ -219,7 +220,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             while not stop.wait(2.0):
                 cluster.check()
-    except (ClusterError, StepFailed) as error:
+    except Explained as error:
         print(f"local-cluster: {error}", file=sys.stderr)
         return 1
     return 0

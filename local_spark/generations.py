@@ -28,7 +28,8 @@ from darkhaloscope.config import positive
 from darkhaloscope.experiment import STAMPS_DECIDED_BY, Experiment, load
 from darkhaloscope.report.page import Page, Section, Table, render_page
 from darkhaloscope.stage import code_version, place
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from local_spark.smoke import paint, pipeline, summarise
 from local_spark.steps import REPOSITORY, Step, StepFailed, python, run_steps
 
@@ -142,7 +143,7 @@ def run_generation(name: str, out: str, rows: int, epochs: int) -> dict[str, Any
     return summary
 
 
-def page_of(out: str, summaries: Mapping[str, dict[str, Any]], rows: int, epochs: int) -> Page:
+def page_of(summaries: Mapping[str, dict[str, Any]], rows: int, epochs: int) -> Page:
     """Return the page of all generations: what was measured, with N; then the seed's claims and their status."""
     claims = tomllib.loads(CLAIMS.read_text())
     header = ("generation", "network", "loss", "stamps", "seconds", "controls of the test", *FIGURES)
@@ -214,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
         for name in (n for n in GENERATIONS if n in a.only):
             training = dataclasses.asdict(sized(name, a.rows, a.epochs, join(a.out, "sky")).training)
             summaries[name] = {**run_generation(name, a.out, a.rows, a.epochs), "training": training}
-            page = render_page(page_of(a.out, summaries, a.rows, a.epochs))
+            page = render_page(page_of(summaries, a.rows, a.epochs))
             replace_file(join(a.out, "index.html"), page.encode())
     except StepFailed as error:
         print(f"generations: {error}; what is done is kept: start again", file=sys.stderr)

@@ -37,7 +37,7 @@ from darkhaloscope.simulated.brick import observe
 from darkhaloscope.simulated.catalogue import brick_row, measure, sweep_name
 from darkhaloscope.simulated.populations import concatenate
 from darkhaloscope.simulated.sky_plan import BrickPlan, SkyConfig, generator
-from darkhaloscope.storage import replace_file
+from darkhaloscope.writing import replace_file
 from local_spark.fits_layout import STEPS_PER_SIGMA, write_plane, write_table
 
 STATE = "_sky_config.json"

@@ -21,7 +21,8 @@ from darkhaloscope.dataset import read_table
 from darkhaloscope.experiment import load
 from darkhaloscope.search.reference import FORMAT as REFERENCE_FORMAT
 from darkhaloscope.stage import place
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from local_spark import smoke
 from local_spark.planted import draw_lenses, facts, plant
 from local_spark.steps import Step, StepFailed, python, run_steps, spark

@@ -22,7 +22,8 @@ from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, read_table, write_part
 from darkhaloscope.experiment import Experiment, load
 from darkhaloscope.stage import OutputRefused, StageRun, input_hash, place, read_record
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from evaluation.completeness import CELLS, ENOUGH, Edges, cell_of, shape_of
 from local_spark.generations import as_toml
 from local_spark.smoke import EXPERIMENT

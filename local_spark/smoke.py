@@ -16,7 +16,8 @@ from typing import Any
 
 from darkhaloscope.experiment import Experiment, load
 from darkhaloscope.stage import code_version, place, read_record
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from local_spark.steps import REPOSITORY, Step, StepFailed, python, run_steps, spark
 
 EXPERIMENT = REPOSITORY / "experiments" / "smoke.toml"

@@ -30,9 +30,9 @@ from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
-from darkhaloscope.storage import replace_file
 from darkhaloscope.survey.coadds import BrickReader
 from darkhaloscope.survey.photometry import magnitude
+from darkhaloscope.writing import replace_file
 from local_spark.real_hosts import (
     BRICK,
     DEFAULT_REAL,

@@ -36,7 +36,8 @@ from darkhaloscope.survey.cache import (
 )
 from darkhaloscope.survey.fetch import fetch_brick
 from darkhaloscope.survey.transfer import client_of
-from spark_jobs.session import read_committed, run_tasks
+from spark_jobs.inputs import read_committed
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("variant", "experiment_id", "survey")
 Rows = dict[str, dict[str, Any]]

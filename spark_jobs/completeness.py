@@ -18,7 +18,8 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.completeness import CELLS, NEEDED, cells_table, completeness_table, count
 from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join
-from spark_jobs.session import first_parts, run_tasks
+from spark_jobs.inputs import first_parts
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("variant", "experiment_id", "completeness")
 

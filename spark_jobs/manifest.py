@@ -35,7 +35,8 @@ from darkhaloscope.injection.selection import Selection, columns_needed, select
 from darkhaloscope.records import SPLITS
 from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join
-from spark_jobs.session import first_parts, run_tasks
+from spark_jobs.inputs import first_parts
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("seed", "variant", "experiment_id", "injection", "prior", "psf", "stamps")
 ROWS_PER_RANGE = 125_000  # a task's memory: about 3 KB a row while it sorts and writes

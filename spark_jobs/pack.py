@@ -39,9 +39,11 @@ from darkhaloscope.pack.shuffle import Counted, Piece
 from darkhaloscope.records import SHARDS, SPLITS
 from darkhaloscope.schema import SchemaError, to_batch
 from darkhaloscope.stage import StageRun, input_hash, place
-from darkhaloscope.storage import join, remove
+from darkhaloscope.storage import join
+from darkhaloscope.writing import remove
+from spark_jobs.inputs import first_parts
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
-from spark_jobs.session import first_parts, run_tasks
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("seed", "variant", "experiment_id", "pack")
 SCRATCH = "_scatter"

@@ -11,7 +11,7 @@ import sys
 
 from spark_jobs import targets
 from spark_jobs.arguments import add_common, experiment_of
-from spark_jobs.session import run_stage
+from spark_jobs.command import run_stage
 
 
 def parser() -> argparse.ArgumentParser:

@@ -15,9 +15,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from darkhaloscope.config import positive
 from spark_jobs import catalogue_manifest, coadd_cache, completeness, manifest, pack, stamps
-from spark_jobs.arguments import add_common, bands, experiment_of, positive
-from spark_jobs.session import run_stage
+from spark_jobs.arguments import add_common, bands, experiment_of
+from spark_jobs.command import run_stage
 
 STAGES = {
     "4a": manifest.run,

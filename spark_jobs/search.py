@@ -44,8 +44,8 @@ from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.targets import good_bricks
 from spark_jobs.quarantine import Failure, write_failures
 from spark_jobs.search_rows import lay_out_area, lay_out_positions
-from spark_jobs.session import run_tasks
 from spark_jobs.stamps import count_bricks
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("seed", "survey", "targets", "splits", "psf", "stamps")
 

@@ -23,7 +23,7 @@ from darkhaloscope.search.catalogue_files import WRITERS, formats
 from darkhaloscope.storage import read_bytes
 from spark_jobs import search
 from spark_jobs.arguments import positive
-from spark_jobs.session import run_stage
+from spark_jobs.command import run_stage
 
 BRICK_NAME = r"\d{4}[mp]\d{3}"
 

@@ -17,14 +17,15 @@ from darkhaloscope.search.area import AreaError, bricks_in, sweeps_in
 from darkhaloscope.search.conditions import release_of
 from darkhaloscope.search.rows import rows_of_positions, rows_of_targets
 from darkhaloscope.stage import StageRun, place
-from darkhaloscope.storage import filesystem, is_local, join, replace_file
+from darkhaloscope.storage import filesystem, is_local, join
 from darkhaloscope.survey.bricks import BrickTable
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.positions import read_positions
 from darkhaloscope.survey.sweeps import list_sweeps
+from darkhaloscope.writing import replace_file
 from spark_jobs import targets
 from spark_jobs.quarantine import Failure, write_failures
-from spark_jobs.session import run_tasks
+from spark_jobs.tasks import run_tasks
 
 
 def lay_out_area(

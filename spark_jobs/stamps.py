@@ -30,10 +30,12 @@ from darkhaloscope.stage import StageRun, input_hash, place
 from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import read_brick_table
 from spark_jobs.coadd_cache import cache_url
+from spark_jobs.inputs import FILE_COLUMN, read_committed, refuse_repeated_ids
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
-from spark_jobs.session import FILE_COLUMN, read_committed, refuse_repeated_ids, run_tasks
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("seed", "variant", "experiment_id", "survey", "injection", "psf", "stamps")
+INPUTS = {"manifest": "phase4a", "coadds": "phase4b"}  # name in the record -> stage
 
 
 def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -> dict[str, Any]:
@@ -44,35 +46,13 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
     """
     source = place(args.output_s3, "phase4a", experiment)
     output = place(args.output_s3, "phase4c", experiment)
-    inputs = {
-        "manifest": input_hash(source),
-        "coadds": input_hash(place(args.output_s3, "phase4b", experiment)),
-    }
+    inputs = {n: input_hash(place(args.output_s3, s, experiment)) for n, s in INPUTS.items()}
+    options = {"test_limit": args.test_limit}
     with StageRun(
-        output,
-        "4c",
-        experiment,
-        SECTIONS,
-        inputs,
-        {"test_limit": args.test_limit},
-        args.overwrite,
-        args.take_over,
+        output, "4c", experiment, SECTIONS, inputs, options, args.overwrite, args.take_over
     ) as stage:
         bricks = count_bricks(spark, source, args.test_limit, experiment)
-        done = committed_chunks(output)
-        size = experiment.stamps.bricks_per_chunk
-        chunks = [bricks[i : i + size] for i in range(0, len(bricks), size)]
-        for number, chunk in enumerate(
-            tqdm(chunks, desc="4c chunks", unit="chunk", mininterval=1, disable=None)
-        ):
-            if number in done:
-                continue
-            shares = share_out(chunk, args.partitions)
-            tasks = [StampTask(tuple(share), output, number) for share in shares]
-            results = run_tasks(spark, tasks, _stamp_task(experiment, cache_url(args.output_s3)))
-            stage.owner.check()
-            write_failures(output, [Failure("4c", *f) for r in results for f in r.failures], number)
-            commit_chunk(output, number, [r.part for r in results], _facts(results, shares))
+        _make(spark, bricks, experiment, output, stage, args)
         gc(output)
         counts = _totals(output)
         expected = sum(b.rows for b in bricks)
@@ -82,6 +62,24 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
             )
         refuse_too_many(stage, counts["failed"], counts["rows"], "rows", experiment)
         return stage.finish(**counts)
+
+
+def _make(
+    spark: SparkSession, bricks: list[BrickRows], experiment: Experiment, output: str, stage: StageRun,
+    args: argparse.Namespace,
+) -> None:  # fmt: skip
+    """Make the stamps of every chunk of bricks that is not committed."""
+    done, size = committed_chunks(output), experiment.stamps.bricks_per_chunk
+    chunks = [bricks[i : i + size] for i in range(0, len(bricks), size)]
+    for number, chunk in enumerate(tqdm(chunks, desc="4c chunks", unit="chunk", mininterval=1, disable=None)):
+        if number in done:
+            continue
+        shares = share_out(chunk, args.partitions)
+        tasks = [StampTask(tuple(share), output, number) for share in shares]
+        results = run_tasks(spark, tasks, _stamp_task(experiment, cache_url(args.output_s3)))
+        stage.owner.check()
+        write_failures(output, [Failure("4c", *f) for r in results for f in r.failures], number)
+        commit_chunk(output, number, [r.part for r in results], _facts(results, shares))
 
 
 def count_bricks(

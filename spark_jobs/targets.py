@@ -35,7 +35,7 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import SPLITS, TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.stage import StageRun, place
-from darkhaloscope.storage import join, remove, resolve
+from darkhaloscope.storage import join, resolve
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.catalogue import Catalogue, read_chunks
 from darkhaloscope.survey.duplicates import box, inside, keep_unique, touch
@@ -43,8 +43,10 @@ from darkhaloscope.survey.errors import CatalogueError, TransferFailed
 from darkhaloscope.survey.photoz import join_table, open_table, with_companion
 from darkhaloscope.survey.sweeps import Sweep, in_chunks, list_sweeps
 from darkhaloscope.survey.targets import brick_splits_of, select_targets
+from darkhaloscope.writing import remove
+from spark_jobs.inputs import read_committed
 from spark_jobs.quarantine import Failure, refuse_too_many, write_failures
-from spark_jobs.session import read_committed, run_tasks
+from spark_jobs.tasks import run_tasks
 
 SECTIONS = ("seed", "variant", "experiment_id", "survey", "targets", "splits")
 CANDIDATES = "candidates"  # below the output, while the stage runs

@@ -18,9 +18,10 @@ from fault_cases import wait_until, write
 from faulty_server import FaultyServer
 
 from darkhaloscope import dataset as ds
-from darkhaloscope import servers, stage, storage
+from darkhaloscope import servers, stage
 from darkhaloscope.stage import OutputRefused, Owner
-from darkhaloscope.storage import StorageError, create_exclusive, filesystem, join, read_bytes, replace_file
+from darkhaloscope.storage import StorageError, filesystem, join, read_bytes, read_range
+from darkhaloscope.writing import atomic_output, create_exclusive, replace_file
 
 FAULTS = ("slow_down", "reset", "cut")
 
@@ -82,7 +83,7 @@ def test_a_body_that_is_cut_off_again_and_again_is_read_again(far):
     assert read_bytes(url) == data
     assert fault.met == 7
     proxy.inject("cut", 7, is_get)
-    assert storage.read_range(url, 10, 50_000) == data[10:50_000]
+    assert read_range(url, 10, 50_000) == data[10:50_000]
 
 
 @pytest.mark.parametrize("kind", ["slow_down", "internal", "reset"])
@@ -117,7 +118,7 @@ def test_an_upload_that_fails_leaves_nothing(far, monkeypatch):
     fs, path = filesystem(root)
     with (
         pytest.raises(RuntimeError, match="lost"),
-        storage.atomic_output(join(root, "chunk=00000/part-x")) as sink,
+        atomic_output(join(root, "chunk=00000/part-x")) as sink,
     ):
         sink.write(b"x" * (6 << 20) * 10)  # beyond a block: the multipart upload has begun
         raise RuntimeError("lost")

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from darkhaloscope.pack.packing import layout_of
+from darkhaloscope.pack.packing import Layout, cell_bytes, layout_of
 from darkhaloscope.records import BANDS, STAMPS
 from darkhaloscope.schema import check_schema
 from training.preprocess import Preprocessing, check_stamps
@@ -54,9 +54,10 @@ def make_batch(
         extra: further columns of numbers.
 
     Raises:
-        SchemaError: a column is missing or of another type, or the file does not say how stamps are laid out.
+        SchemaError: a column is missing or of another type, a null or a stamp of another length, or the file does
+            not say how stamps are laid out.
         PreprocessingError: stamps of another shape or other bands than the network takes.
-        DataError: a null or a stamp of another length, or pixels that are NaN or infinite (rows are named).
+        DataError: pixels that are NaN or infinite (rows are named).
     """
     if isinstance(table, pa.RecordBatch):
         table = pa.Table.from_batches([table])
@@ -64,7 +65,7 @@ def make_batch(
     check_stamps(preprocessing, layout.shape, BANDS, where)
     check_schema(STAMPS, table.schema, where, list(dict.fromkeys([*batch_columns(preprocessing), *extra])))
     task_id = _task_ids(table, where)
-    stamps = _cells(table, "stamp", layout.cell_bytes, layout.dtype, where).reshape(-1, *layout.shape)
+    stamps = _stamps(table, layout, where)
     _check_finite(stamps.numpy(), task_id, where)
     sky = [f"sky_sigma_{b}" for b in preprocessing.bands if f"sky_sigma_{b}" in preprocessing.columns]
     return Batch(
@@ -81,30 +82,15 @@ def make_batch(
     )
 
 
-def _cells(table: pa.Table, name: str, length: int, dtype: str, where: str) -> torch.Tensor:
-    """View a binary column whose cells all have `length` bytes as numbers, (n * length / itemsize,)."""
-    column = table.column(name)
-    cells = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-    _, offset_buffer, data = cells.buffers()
-    offsets = np.frombuffer(offset_buffer, np.int32, len(cells) + 1, cells.offset * 4)
-    wrong = np.flatnonzero(np.diff(offsets) != length)
-    if cells.null_count or len(wrong):
-        found = f"row {wrong[0]} has {np.diff(offsets)[wrong[0]]}" if len(wrong) else "they have"
-        raise DataError(
-            f"{where}: cells of {name!r} should have {length} bytes; {found}, {cells.null_count} are null; "
-            "make the stamps again"
-        )
-    numbers = pa.type_for_alias(dtype)
-    width = numbers.bit_width // 8
-    view = pa.Array.from_buffers(
-        numbers, len(cells) * length // width, [None, data], offset=int(offsets[0]) // width
-    )
-    return torch.from_dlpack(view)
+def _stamps(table: pa.Table, layout: Layout, where: str) -> torch.Tensor:
+    """View the stamps as numbers, (n, band, y, x); by DLPack, since NumPy's view of Arrow's memory is read-only."""
+    cells = cell_bytes(table.column("stamp"), layout.cell_bytes, f"{where}: column 'stamp'")
+    return torch.from_dlpack(cells).view(getattr(torch, layout.dtype)).reshape(-1, *layout.shape)
 
 
 def _task_ids(table: pa.Table, where: str) -> torch.Tensor:
     """Return the digests as bytes, (n, 16) uint8."""
-    digits = _cells(table, "task_id", 32, "uint8", where).numpy().tobytes()
+    digits = cell_bytes(table.column("task_id"), 32, f"{where}: column 'task_id'").to_numpy().tobytes()
     try:
         return torch.frombuffer(bytearray.fromhex(digits.decode()), dtype=torch.uint8).reshape(-1, 16)
     except ValueError as error:

@@ -15,8 +15,10 @@ import torch
 
 from darkhaloscope import experiment as experiments
 from darkhaloscope.config import ConfigError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.storage import StorageError, atomic_output
+from darkhaloscope.storage import StorageError
+from darkhaloscope.writing import atomic_output
 from training import preprocess
 from training.models import ARCHITECTURES, Finder
 from training.preprocess import Preprocessing, PreprocessingError
@@ -34,7 +36,7 @@ KEYS = (
 )
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(Explained, RuntimeError):
     """A checkpoint that cannot be written or used; the message names the file and what to do."""
 
 

@@ -92,18 +92,22 @@ class StampStream(IterableDataset[Batch | LiveBatch]):
         self.pool_rows = pool_rows or max(_POOL_BYTES // shards.layout.cell_bytes, 1)
         self.lanes = self.world.ranks * self.workers
         self.shown = showings(mixture, shards.kind_rows, shards.root) if mixture else shards.kind_rows
-        if batch_size < 2:
-            raise DataError(f"batch_size = {batch_size}; expected at least 2")
-        if len(shards.rows) < self.lanes:
+        self._check()
+
+    def _check(self) -> None:
+        """Refuse a plan in which a lane has nothing to do, or a batch has no two rows."""
+        if self.batch_size < 2:
+            raise DataError(f"batch_size = {self.batch_size}; expected at least 2")
+        if len(self.shards.rows) < self.lanes:
             raise DataError(
-                f"{shards.root}: {len(shards.rows)} row groups for {self.lanes} readers "
+                f"{self.shards.root}: {len(self.shards.rows)} row groups for {self.lanes} readers "
                 f"({self.world.ranks} ranks x {self.workers} workers); each needs at least one: "
-                f"set --num_workers to at most {max(len(shards.rows) // self.world.ranks, 1)}, or pack "
+                f"set --num_workers to at most {max(len(self.shards.rows) // self.world.ranks, 1)}, or pack "
                 "again with fewer rows in a row group (pack.rows_per_group)"
             )
         if self.shown.sum() < self.lanes:
             raise DataError(
-                f"{shards.root}: an epoch shows {self.shown.sum()} rows, to {self.lanes} readers; "
+                f"{self.shards.root}: an epoch shows {self.shown.sum()} rows, to {self.lanes} readers; "
                 "use fewer workers, or raise the weights"
             )
 

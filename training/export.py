@@ -25,11 +25,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from darkhaloscope.config import ConfigError
+from darkhaloscope.errors import Explained
 from darkhaloscope.provenance import sha256_of
-from darkhaloscope.storage import StorageError, atomic_output, replace_file
+from darkhaloscope.writing import atomic_output, replace_file
 from training import checkpoint
-from training.checkpoint import CheckpointError, load_finder_model
+from training.checkpoint import load_finder_model
 from training.model_card import write_card
 from training.models import Finder
 
@@ -37,7 +37,7 @@ TOLERANCE = 1e-3  # largest difference of a logit between checkpoint and ONNX: f
 _PARITY_ROWS = (1, 7)  # batch sizes that are compared; the graph is traced with another
 
 
-class ExportError(RuntimeError):
+class ExportError(Explained, RuntimeError):
     """A finder that cannot be exported; the message says why and what to do."""
 
 
@@ -77,31 +77,12 @@ def to_onnx(finder: Finder, path: Path, described: Mapping[str, str] | None = No
     """
     try:
         import onnxruntime
-        from onnxscript import opset18 as op
+
+        program = _traced(finder.eval())
     except ImportError as error:
         raise ExportError(
             f"{error}: pip install 'darkhaloscope[export]' (onnx, onnxscript, onnxruntime)"
         ) from None
-
-    def lower_median(x: Any, dim: int, keepdim: bool = False) -> Any:
-        """Translate torch.median along an axis, which the exporter does not know: the last of the k smallest."""
-        k = (x.shape[dim] - 1) // 2 + 1
-        values, index = op.TopK(x, op.Constant(value_ints=[k]), axis=dim, largest=0, sorted=1)
-        last = op.Constant(value_ints=[k - 1])
-        return op.Gather(values, last, axis=dim), op.Gather(index, last, axis=dim)
-
-    finder = finder.eval()
-    inputs = example(finder, 3)
-    rows = torch.export.Dim("rows", min=1)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the exporter about its own parts
-        program = torch.onnx.export(
-            finder, kwargs=inputs, dynamo=True, verbose=False, external_data=False,
-            dynamic_shapes={name: {0: rows} for name in inputs},
-            input_names=list(inputs), output_names=["logit"],
-            custom_translation_table={torch.ops.aten.median.dim: lower_median},
-        )  # fmt: skip
-    assert program is not None
     program.model.metadata_props.update(described or {})
     temporary = path.with_suffix(".unchecked")
     program.save(str(temporary))
@@ -115,6 +96,35 @@ def to_onnx(finder: Finder, path: Path, described: Mapping[str, str] | None = No
         )
     temporary.replace(path)
     return difference
+
+
+def _traced(finder: Finder) -> torch.onnx.ONNXProgram:
+    """Return the finder's graph, for any number of rows.
+
+    Raises:
+        ImportError: onnx or onnxscript is not installed.
+    """
+    from onnxscript import opset18 as op
+
+    def lower_median(x: Any, dim: int, keepdim: bool = False) -> Any:
+        """Translate torch.median along an axis, which the exporter does not know: the last of the k smallest."""
+        k = (x.shape[dim] - 1) // 2 + 1
+        values, index = op.TopK(x, op.Constant(value_ints=[k]), axis=dim, largest=0, sorted=1)
+        last = op.Constant(value_ints=[k - 1])
+        return op.Gather(values, last, axis=dim), op.Gather(index, last, axis=dim)
+
+    inputs = example(finder, 3)
+    rows = torch.export.Dim("rows", min=1)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter about its own parts
+        program = torch.onnx.export(
+            finder, kwargs=inputs, dynamo=True, verbose=False, external_data=False,
+            dynamic_shapes={name: {0: rows} for name in inputs},
+            input_names=list(inputs), output_names=["logit"],
+            custom_translation_table={torch.ops.aten.median.dim: lower_median},
+        )  # fmt: skip
+    assert program is not None
+    return program
 
 
 def _difference(finder: Finder, session: Any, inputs: dict[str, torch.Tensor]) -> float:
@@ -176,7 +186,7 @@ def main(argv: list[str] | None = None) -> int:
     a = parser().parse_args(argv)
     try:
         facts = export(a.checkpoint, a.out, a.metrics)
-    except (CheckpointError, ConfigError, ExportError, StorageError) as error:
+    except Explained as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     print(f"logits of the ONNX graph differ by at most {facts['onnx_difference']:.2g}")

@@ -36,7 +36,8 @@ import pyarrow.compute as pc
 from tqdm import tqdm
 
 from darkhaloscope.config import ConfigError
-from darkhaloscope.dataset import DatasetError, Part, commit_chunk, committed_chunks, write_part
+from darkhaloscope.dataset import Part, commit_chunk, committed_chunks, write_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment, load
 from darkhaloscope.injection.layout import lay_out_injections
 from darkhaloscope.injection.stamps import make_stamps
@@ -45,8 +46,8 @@ from darkhaloscope.pack.shuffle import shuffled_order
 from darkhaloscope.records import SPLITS, STAMPS, TARGETS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.simulated.field import Field, FieldPlan, field_names, mimic_of, paint_field
-from darkhaloscope.stage import OutputRefused, StageRun
-from darkhaloscope.storage import StorageError, join
+from darkhaloscope.stage import StageRun
+from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import brick_centre, parse_names
 from darkhaloscope.survey.splits import cell_split, sky_cell
 from darkhaloscope.survey.targets import select_targets
@@ -260,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
         hosts = {s: getattr(a, s) for s in SPLITS if getattr(a, s) > 0}
         plan = FieldPlan(experiment.seed, mimics=a.mimics)
         record = make_shards(a.out, hosts, experiment, plan, a.rendered, a.processes, a.overwrite)
-    except (ConfigError, DatasetError, OutputRefused, StorageError) as error:
+    except Explained as error:
         print(f"make_shards: {error}", file=sys.stderr)
         return 2
     for split, rows in record["counts"]["rows"].items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import typing
+from collections.abc import Callable
 from pathlib import Path
 
 from darkhaloscope.config import ConfigError
@@ -216,6 +217,26 @@ def experiment_of(args: argparse.Namespace) -> Experiment:
     return experiment
 
 
+_BOUNDS: tuple[tuple[str, Callable[[float], bool], tuple[str, ...]], ...] = (
+    ("at least 1", lambda v: v >= 1, ("epochs", "accumulate")),
+    ("at least 2", lambda v: v >= 2, ("batch_size",)),
+    ("more than 0", lambda v: v > 0, ("positive_weight", "lr")),
+    ("between 0 and 1", lambda v: 0 < v < 1, ("focal_alpha",)),
+    ("0 to below 1", lambda v: 0 <= v < 1, ("ema_decay", "label_smoothing", "dropout")),
+    (
+        "0 or more",
+        lambda v: v >= 0,
+        (
+            "checkpoint_every", "keep_every", "weight_decay", "warmup_epochs", "clip_grad_norm", "focal_gamma",
+            "norm_clip", "early_stopping_patience", "num_workers", "min_arc_snr", "negatives_per_positive",
+            "hard_neg_weight", "random_negative_weight", "synthetic_positive_weight", "real_positive_weight",
+            "mimic_weight",
+        ),
+    ),
+)  # fmt: skip
+"""What is expected of a setting, whether a value is that, and the settings it holds for."""
+
+
 def check(config: Training) -> None:
     """Refuse settings out of range, and metadata columns that know the label.
 
@@ -225,39 +246,9 @@ def check(config: Training) -> None:
     """
     faults = [
         f"{name} = {getattr(config, name)}; expected {expected}"
-        for name, fine, expected in (
-            ("epochs", config.epochs >= 1, "at least 1"),
-            ("accumulate", config.accumulate >= 1, "at least 1"),
-            ("ema_decay", 0 <= config.ema_decay < 1, "0 to below 1"),
-            ("label_smoothing", 0 <= config.label_smoothing < 1, "0 to below 1"),
-            ("positive_weight", config.positive_weight > 0, "more than 0"),
-            ("checkpoint_every", config.checkpoint_every >= 0, "0 or more"),
-            ("keep_every", config.keep_every >= 0, "0 or more"),
-            ("batch_size", config.batch_size >= 2, "at least 2"),
-            ("lr", config.lr > 0, "more than 0"),
-            ("weight_decay", config.weight_decay >= 0, "0 or more"),
-            ("warmup_epochs", config.warmup_epochs >= 0, "0 or more"),
-            ("clip_grad_norm", config.clip_grad_norm >= 0, "0 or more"),
-            ("dropout", 0 <= config.dropout < 1, "0 to below 1"),
-            ("focal_alpha", 0 < config.focal_alpha < 1, "between 0 and 1"),
-            ("focal_gamma", config.focal_gamma >= 0, "0 or more"),
-            ("norm_clip", config.norm_clip >= 0, "0 or more"),
-            ("early_stopping_patience", config.early_stopping_patience >= 0, "0 or more"),
-            ("num_workers", config.num_workers >= 0, "0 or more"),
-            *(
-                (name, getattr(config, name) >= 0, "0 or more")
-                for name in (
-                    "min_arc_snr",
-                    "negatives_per_positive",
-                    "hard_neg_weight",
-                    "random_negative_weight",
-                    "synthetic_positive_weight",
-                    "real_positive_weight",
-                    "mimic_weight",
-                )
-            ),
-        )
-        if not fine
+        for expected, fine, names in _BOUNDS
+        for name in names
+        if not fine(getattr(config, name))
     ]
     if faults:
         raise ConfigError("training: " + "; ".join(faults))

@@ -21,8 +21,8 @@ from torch import Tensor
 from darkhaloscope.lensing.pixelised import SourceImages
 from darkhaloscope.lensing.psf import Psf
 from darkhaloscope.lensing.rays import pack_image, pack_sersic
-from darkhaloscope.lensing.render import TOLERANCE, WRAP, Lattice
-from darkhaloscope.lensing.scene import Scene, check_scene
+from darkhaloscope.lensing.render import TOLERANCE, WRAP, Lattice, check_batch
+from darkhaloscope.lensing.scene import Scene
 from training.psf_torch import PsfPlan, blur, plan_psf
 from training.trace_torch import SourceBank, far_flux, make_source, trace
 
@@ -148,12 +148,7 @@ def prepare(
         ValueError: if the PSF or the sources do not fit the scene's rows and bands.
     """
     n = len(scene)
-    psf = psf.for_rows(n, scene.n_band, shape)
-    if sources is not None and len(sources) != n:
-        raise ValueError(f"sources has {len(sources)} rows, the scene has {n}")
-    checks = [check_scene(scene, sources), psf.why_not(n, pixel_scale, shape)]
-    reason = tuple(next(filter(None, found), "") for found in zip(*checks, strict=True))
-    ok = np.array([r == "" for r in reason], bool)
+    psf, reason, ok = check_batch(scene, psf, shape, pixel_scale, sources)
     image_of = np.full(n, -1) if sources is None else np.asarray(sources.index)
     reach = REACH_STEP * np.ceil(psf.reach(n, WRAP, pixel_scale)[ok] / REACH_STEP).astype(int)
     is_image = image_of >= 0

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from darkhaloscope.config import ConfigError
-from darkhaloscope.storage import replace_file
+from darkhaloscope.writing import replace_file
 from training.data import World
 from training.distributed import gathered
 

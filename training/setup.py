@@ -12,7 +12,7 @@ from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import BANDS
 from darkhaloscope.sections import Training
 from darkhaloscope.stage import code_version
-from darkhaloscope.storage import replace_file
+from darkhaloscope.writing import replace_file
 from training import checkpoint
 from training.checkpoint import CheckpointError
 from training.data import StampStream, World

@@ -22,15 +22,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from darkhaloscope.config import ConfigError
-from darkhaloscope.dataset import DatasetError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.schema import SchemaError
 from darkhaloscope.sections import Training
 from darkhaloscope.stage import place
-from darkhaloscope.storage import StorageError
 from training.batch import LEFT_OUT
-from training.checkpoint import CheckpointError
 from training.data import Batch, StampStream, make_loader
 from training.distributed import gathered, joined, largest, quietly
 from training.live import LiveBatch
@@ -38,17 +34,10 @@ from training.losses import mean_loss
 from training.metrics import summarise
 from training.options import experiment_of, parser
 from training.predict import autocast, predict
-from training.preprocess import PreprocessingError
 from training.run import Run
 from training.runlog import LossMeter, StopRequest, epoch_line, memory_advice
 from training.setup import set_up
-from training.shards import DataError
 from training.speed import Clock
-
-REFUSALS = (
-    CheckpointError, ConfigError, DataError, DatasetError, PreprocessingError, SchemaError, StorageError,
-)  # fmt: skip
-"""What `train` raises when it cannot train; each message says what to do."""
 
 
 def train(
@@ -76,7 +65,8 @@ def train(
         signal that ended the run early, or 0.
 
     Raises:
-        One of `REFUSALS`; FloatingPointError where a loss or logit is NaN or infinite (the rows are named).
+        Explained: it cannot train; says what to do.
+        FloatingPointError: a loss or logit is NaN or infinite (the rows are named).
     """
     with joined() as world, StopRequest() as stop:
         run = set_up(experiment, data, Path(out_dir), resume, overwrite, device, tensorboard, world)
@@ -202,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
             experiment, data, out, "resume" in given, "overwrite" in given, given.get("device"),
             "tensorboard" in given,
         )  # fmt: skip
-    except REFUSALS as error:
+    except Explained as error:
         print(f"train.py: {error}", file=sys.stderr)
         return 2
     except FloatingPointError as error:

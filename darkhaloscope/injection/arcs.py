@@ -19,6 +19,7 @@ from darkhaloscope.injection.psfs import REFERENCE, load_kernels, psf_of
 from darkhaloscope.lensing.pixelised import SourceImages
 from darkhaloscope.lensing.render import Rendered, render
 from darkhaloscope.lensing.scene import Scene
+from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import BANDS, NO_SOURCE, PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.schema import check_schema
 from darkhaloscope.sources.bank import Bank, SourceIndex
@@ -193,8 +194,7 @@ def added_light(
     check_schema(STAMPS, rows.schema, "stamps", ["stamp", "is_control"])
     light = arc_of(rows, experiment, kernels, bank) if arcs is None else arcs.copy()
     light[rows.column("is_control").to_numpy(zero_copy_only=False) == 1] = 0
-    dtype = (rows.schema.metadata or {}).get(b"stamp_dtype", b"float32").decode()
-    for row, cell in enumerate(rows.column("stamp").to_pylist()):
-        if cell is not None:
-            light[row][np.frombuffer(cell, np.dtype(dtype)).reshape(light[row].shape) == 0] = 0
+    there = np.asarray(rows.column("stamp").is_valid())
+    blank = pixels_of(rows.filter(pa.array(there))) == 0
+    light[there] = np.where(blank, 0, light[there])
     return light

@@ -92,7 +92,8 @@ def make_stamps(
             f"brick {brick.brickname} was given rows of {others}; make each brick's rows with it"
         )
     kernels = load_kernels(experiment) if kernels is None else kernels
-    gains = gains_of(brick, rows, experiment) if gains is None else gains
+    if gains is None or not experiment.stamps.poisson_noise:
+        gains = gains_of(brick, rows, experiment)
     means, made = _Means(kernels, _psf_of(kernels), gains, bank), list[Row]()
     for part in _parts(columns):
         made += _make(brick, part, experiment, means)

@@ -82,12 +82,7 @@ def render(
         ValueError: if the PSF or the sources do not fit the scene's rows and bands.
     """
     n = len(scene)
-    psf = psf.for_rows(n, scene.n_band, shape)
-    if sources is not None and len(sources) != n:
-        raise ValueError(f"sources has {len(sources)} rows, the scene has {n}")
-    checks = [check_scene(scene, sources), psf.why_not(n, pixel_scale, shape)]
-    reason = tuple(next(filter(None, found), "") for found in zip(*checks, strict=True))
-    ok = np.array([r == "" for r in reason], bool)
+    psf, reason, ok = check_batch(scene, psf, shape, pixel_scale, sources)
     image = np.empty((n, scene.n_band, *shape), np.float32)
     image[~ok] = 0.0
     magnification, rays = np.full(n, np.nan), np.zeros(n, np.int64)
@@ -112,6 +107,22 @@ def render(
             magnification[rows] = light.sum((1, 2), dtype=float) + far
             blur(light, psf.take(rows), pixel_scale, lattice.keep, flux, rows, image)
     return Rendered(image, magnification, ok, reason, rays)
+
+
+def check_batch(
+    scene: Scene, psf: Psf, shape: tuple[int, int], pixel_scale: float, sources: SourceImages | None
+) -> tuple[Psf, tuple[str, ...], NDArray[np.bool_]]:
+    """Return the PSF of each row, why a row cannot be rendered ("" where it can), and (n,) whether it can.
+
+    Arguments and errors as of `render`.
+    """
+    n = len(scene)
+    psf = psf.for_rows(n, scene.n_band, shape)
+    if sources is not None and len(sources) != n:
+        raise ValueError(f"sources has {len(sources)} rows, the scene has {n}")
+    checks = [check_scene(scene, sources), psf.why_not(n, pixel_scale, shape)]
+    reason = tuple(next(filter(None, found), "") for found in zip(*checks, strict=True))
+    return psf, reason, np.array([r == "" for r in reason], bool)
 
 
 @dataclass(frozen=True)

@@ -127,9 +127,8 @@ def pixels_of(rows: pa.Table | pa.RecordBatch, where: str = "stamps") -> np.ndar
         SchemaError: no layout in the metadata, a row without a stamp, or a stamp of another length.
     """
     layout = layout_of(rows.schema, where)
-    column = rows.column("stamp")
-    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    return pixel_rows(column, layout.cell_bytes).view(layout.pixel).reshape(-1, *layout.shape)
+    pixels = pixel_rows(rows.column("stamp"), layout.cell_bytes, where).view(layout.pixel)
+    return pixels.reshape(-1, *layout.shape)
 
 
 def taking_part(rows: pa.Table | pa.RecordBatch, bound: tuple[str, str] | None) -> np.ndarray:
@@ -191,17 +190,33 @@ def cells(rows: np.ndarray) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), len(rows), buffers)
 
 
-def pixel_rows(column: pa.Array, length: int) -> np.ndarray:
-    """View a binary column whose cells all have `length` bytes as (n, length) uint8.
+def cell_bytes(column: pa.Array | pa.ChunkedArray, length: int, what: str) -> pa.UInt8Array:
+    """View a column of binary or text cells that all have `length` bytes as bytes, (n * length,).
+
+    Args:
+        column: the cells; copied only where it is of several chunks.
+        length: bytes each should have.
+        what: file and column, for messages.
 
     Raises:
-        SchemaError: a null, or a cell of another length.
+        SchemaError: a null, or a cell of another length; the first such row is named.
     """
+    if isinstance(column, pa.ChunkedArray):
+        column = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
     _, offset_buffer, data = column.buffers()
     offsets = np.frombuffer(offset_buffer, np.int32, len(column) + 1, column.offset * 4)
-    found = np.unique(np.diff(offsets))
-    if column.null_count or (len(column) and found.tolist() != [length]):
-        raise SchemaError(f"stamps of {found.tolist()} bytes, {column.null_count} nulls; expected {length}")
+    found = np.diff(offsets)
+    wrong = np.flatnonzero(found != length)
+    if column.null_count or len(wrong):
+        first = f"row {wrong[0]} has {found[wrong[0]]}, " if len(wrong) else ""
+        raise SchemaError(
+            f"{what} should have {length} bytes a row; {first}{column.null_count} rows are null; make the stamps again"
+        )
     if not len(column):
-        return np.empty((0, length), np.uint8)
-    return np.frombuffer(data, np.uint8, len(column) * length, int(offsets[0])).reshape(-1, length)
+        return pa.array([], pa.uint8())
+    return pa.Array.from_buffers(pa.uint8(), len(column) * length, [None, data], offset=int(offsets[0]))
+
+
+def pixel_rows(column: pa.Array | pa.ChunkedArray, length: int, where: str = "stamps") -> np.ndarray:
+    """View a column of stamps that all have `length` bytes as (n, length) uint8; errors as of `cell_bytes`."""
+    return cell_bytes(column, length, f"{where}: column 'stamp'").to_numpy().reshape(-1, length)

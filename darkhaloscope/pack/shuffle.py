@@ -36,7 +36,8 @@ from darkhaloscope.pack.packing import (
 )
 from darkhaloscope.records import STAMPS
 from darkhaloscope.schema import check_schema, refuse_unknown
-from darkhaloscope.storage import atomic_output, join, read_range
+from darkhaloscope.storage import join, read_range
+from darkhaloscope.writing import atomic_output
 
 _READERS = 8  # ranges fetched at a time: object stores answer slowly but in parallel
 

@@ -16,7 +16,8 @@ from darkhaloscope.errors import Explained
 from darkhaloscope.search.model import Model
 from darkhaloscope.stats.calibration import Temperature, at_prevalence
 from darkhaloscope.stats.intervals import clopper_pearson
-from darkhaloscope.storage import read_bytes, replace_file
+from darkhaloscope.storage import read_bytes
+from darkhaloscope.writing import replace_file
 
 FORMAT = "dark-halo-scope reference 1"
 EXACT = 20_000  # highest-scored negatives whose logits are kept one by one

@@ -18,7 +18,8 @@ from darkhaloscope.results import CANDIDATES
 from darkhaloscope.search.catalogue_files import WRITERS, catalogue_of
 from darkhaloscope.search.reference import Reference
 from darkhaloscope.search.summary import summary_page
-from darkhaloscope.storage import filesystem, is_local, join, replace_file
+from darkhaloscope.storage import filesystem, is_local, join
+from darkhaloscope.writing import replace_file
 
 ROWS_PER_PART = 200_000
 

@@ -10,11 +10,9 @@ from __future__ import annotations
 import argparse
 import sys
 
-from darkhaloscope.config import ConfigError
-from darkhaloscope.dataset import DatasetError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import load
-from darkhaloscope.schema import SchemaError
-from darkhaloscope.storage import StorageError, join
+from darkhaloscope.storage import join
 from darkhaloscope.validation.pages import FOLDER, STAGES, validate
 
 
@@ -44,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
             args.experiment, {"experiment_id": args.experiment_id} if args.experiment_id else None
         )
         outcomes = validate(args.root, experiment, args.stage or STAGES)
-    except (ConfigError, DatasetError, SchemaError, StorageError) as error:
+    except Explained as error:
         print(f"validation: {type(error).__name__}: {error}", file=sys.stderr)
         return 1
     for outcome in outcomes:

@@ -12,13 +12,14 @@ from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.report.page import Link, Page, Section, Table, as_json, render_page
 from darkhaloscope.stage import place, read_record
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
 from darkhaloscope.validation.cache import cache_page
 from darkhaloscope.validation.completeness import completeness_page
 from darkhaloscope.validation.manifest import manifest_page
 from darkhaloscope.validation.shards import pack_page
 from darkhaloscope.validation.stamps import stamps_page
 from darkhaloscope.validation.targets import targets_page
+from darkhaloscope.writing import replace_file
 
 FOLDER = "validation"
 NOT_RUN = "has not run"

@@ -49,11 +49,12 @@ from darkhaloscope.dataset import DatasetError
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.provenance import sha256_of
-from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes
+from darkhaloscope.storage import StorageError, join, read_bytes
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import CatalogueError, FitsBroken, TransferFailed
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import client_of
+from darkhaloscope.writing import atomic_output
 from evaluation.anchors import sets
 from evaluation.anchors.figures import thresholds_of
 from evaluation.anchors.galaxies import local_file

@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from darkhaloscope.results import ANCHORS
 from darkhaloscope.schema import to_batch
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import replace_file
 from evaluation.anchors import visibility
 from evaluation.anchors.figures import Columns, columns_of, contamination, counts, recall, thresholds_of
 from evaluation.anchors.pixels import GATES, Checked

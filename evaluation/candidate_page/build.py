@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from darkhaloscope.records import PIXEL_SCALE_ARCSEC
 from darkhaloscope.stage import code_version
-from darkhaloscope.storage import join, remove, replace_file
+from darkhaloscope.storage import join
+from darkhaloscope.writing import remove, replace_file
 from evaluation.candidate_page import facts, pictures
 from evaluation.candidate_page.order import Item, page_id
 from evaluation.gradebook import GRADES, KEY_COLUMNS

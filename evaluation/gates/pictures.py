@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 
 from darkhaloscope.records import BANDS
 from darkhaloscope.report.charts import BLUE, GREY, INK, ORANGE, SOFT, draw
-from darkhaloscope.storage import join, replace_file
+from darkhaloscope.storage import join
 from darkhaloscope.validation.stamps import sheet
+from darkhaloscope.writing import replace_file
 from evaluation.gates.measure import VARIANTS, Measured
 from evaluation.gates.verdict import D_BOUND, Gate
 from evaluation.section import Picture

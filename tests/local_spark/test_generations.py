@@ -87,7 +87,7 @@ def test_the_page_shows_claims_as_claims_and_what_is_unresolved():
         "metrics": {"n": {"negatives": 40}, "figures": dict.fromkeys(generations.FIGURES, figure),
                     "unresolved": ["tpr@fpr1e-4"]},
     }  # fmt: skip
-    page = render_page(page_of("out", {"gen1": summary}, 100, 1))
+    page = render_page(page_of({"gen1": summary}, 100, 1))
     assert "0.500 [0.100, 0.900] unresolved" in page
     assert "says nothing about performance" in page
     for claim in tomllib.loads(CLAIMS.read_text())["claim"]:

@@ -12,7 +12,7 @@ import pytest
 from survey_testing import Server
 
 from darkhaloscope.dataset import read_table
-from spark_jobs import phase3_pipeline, phase4_pipeline, session
+from spark_jobs import command, phase3_pipeline, phase4_pipeline
 from spark_jobs.session import NoJava, find_java
 from training import options
 
@@ -115,7 +115,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(monkeypatch, capsys):
     def stopped(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(session, "spark_session", lambda app: None)
+    monkeypatch.setattr(command, "spark_session", lambda app: None)
     monkeypatch.setitem(phase4_pipeline.STAGES, "4c", stopped)
     assert phase4_pipeline.main(["--stage", "4c"]) == 130
     assert capsys.readouterr().err == "4c: stopped; what is committed is kept: the same command goes on\n"

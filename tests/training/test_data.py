@@ -208,7 +208,7 @@ def test_the_largest_numbers_are_pixels_like_others(dtype):
 def test_a_stamp_of_another_length_is_named():
     columns = make_columns(4, 3)
     columns["stamp"][2] = columns["stamp"][2][:-4]
-    with pytest.raises(DataError, match=r"'stamp' should have 3072 bytes; row 2 has 3068"):
+    with pytest.raises(SchemaError, match=r"'stamp' should have 3072 bytes a row; row 2 has 3068"):
         make_batch(to_batch(STAMPS, columns, stamp_metadata("float32", SIZE)), PREPROCESSING, "here")
 
 
