@@ -71,7 +71,9 @@ def write_tables(base: Path, sky: Path, rows: int, absent: np.ndarray) -> int:
     fitsio.write(str(base / BRICK_TABLE), np.concatenate([table, more]), clobber=True)
     at = places(rows, absent)
     ra, dec = at.T
-    fitsio.write(str(base / "sweep/10.1/sweep-000m090-360p090.fits"), galaxies(len(at), ra=ra, dec=dec))
+    objid = np.arange(len(at)) % 60_000  # 16 bits of a host_id; a brick's rows follow each other
+    sweep = galaxies(len(at), ra=ra, dec=dec, OBJID=objid)
+    fitsio.write(str(base / "sweep/10.1/sweep-000m090-360p090.fits"), sweep)
     named = pa.array([f"galaxy {i}" for i in range(len(at))])
     pq.write_table(pa.table({"name": named, "ra": ra, "dec": dec}), base / "positions.parquet")
     (base / "bricks.txt").write_text("\n".join([*(p.name for p in PLAN), *absent]))
