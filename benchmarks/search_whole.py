@@ -1,10 +1,11 @@
 """A whole search, killed in the middle and started again: time, memory of each process, and whether every row ends.
 
-    python benchmarks/search_whole.py [--rows 120000] [--absent 5000] [--sky FOLDER]
+    python benchmarks/search_whole.py [--rows 125000 --absent 5000 --bricks 6]
 
-Writes ``results/search_whole.json``. Positions, and then the same places as the targets of an area: `rows` of them
-in the six painted bricks of the mini sky (one lacks a band), and two in each of `absent` bricks without coadds.
-The finder is a mean of pixels, so that all time is the search's own. One core scores; memory is each process's peak.
+Writes ``results/search_whole.json`` (``search_whole_small.json`` below 100,000 rows). Positions, and then the same
+places as the targets of an area: `rows` of them in painted bricks of the mini sky (of six one lacks a band), and two
+in each of `absent` bricks without coadds. The finder is a mean of pixels, so that all time is the search's own. One
+core scores; memory is each process's peak.
 """
 
 from __future__ import annotations
@@ -35,11 +36,12 @@ from survey_testing import galaxies  # noqa: E402
 from tiny_model import experiment_like, write_model  # noqa: E402
 
 from darkhaloscope.dataset import committed_chunks, committed_files, open_part  # noqa: E402
-from darkhaloscope.simulated.sky_plan import PLAN  # noqa: E402
+from darkhaloscope.simulated.sky_plan import PLAN, BrickPlan, SkyConfig  # noqa: E402
 from darkhaloscope.survey.bricks import brick_centre, brick_name, parse_names  # noqa: E402
 from darkhaloscope.survey.wcs import TanWcs  # noqa: E402
 from local_spark.mini_sky import BRICK_TABLE, paint_sky  # noqa: E402
 
+LARGE = 100_000
 TICKS, MIB = os.sysconf("SC_CLK_TCK"), 1024.0
 
 
@@ -49,19 +51,21 @@ def absent_bricks(n: int) -> np.ndarray:
     return brick_name(rows, np.arange(n) % 500)
 
 
-def places(rows: int, absent: np.ndarray) -> np.ndarray:
+def places(rows: int, plans: tuple[BrickPlan, ...], absent: np.ndarray) -> np.ndarray:
     """Positions, (n, 2) deg: evenly in the painted bricks, away from their borders, and two in each absent one."""
     rng, found = np.random.default_rng(7), []
-    for plan in PLAN:
+    for plan in plans:
         ra, dec = brick_centre(*parse_names([plan.name]))
-        x, y = rng.uniform(250, 3350, (2, rows // len(PLAN)))
+        x, y = rng.uniform(250, 3350, (2, rows // len(plans)))
         found.append(np.stack(TanWcs.of_brick(ra[0], dec[0]).pixel_to_sky(x, y), axis=1))
     ra, dec = brick_centre(*parse_names(absent))
     found += [np.stack([ra + d, dec + d], axis=1) for d in (-0.02, 0.03)]
     return np.concatenate(found)
 
 
-def write_tables(base: Path, sky: Path, rows: int, absent: np.ndarray) -> int:
+def write_tables(
+    base: Path, sky: Path, rows: int, plans: tuple[BrickPlan, ...], absent: np.ndarray
+) -> int:  # fmt: skip
     """Write the brick table, the sweep, the list of positions and that of bricks; return how many positions."""
     table = fitsio.read(str(sky / BRICK_TABLE))
     more = np.repeat(table[:1], len(absent))
@@ -69,14 +73,14 @@ def write_tables(base: Path, sky: Path, rows: int, absent: np.ndarray) -> int:
     more["ra"], more["dec"] = brick_centre(*parse_names(absent))
     (base / "sweep" / "10.1").mkdir(parents=True)
     fitsio.write(str(base / BRICK_TABLE), np.concatenate([table, more]), clobber=True)
-    at = places(rows, absent)
+    at = places(rows, plans, absent)
     ra, dec = at.T
     objid = np.arange(len(at)) % 60_000  # 16 bits of a host_id; a brick's rows follow each other
     sweep = galaxies(len(at), ra=ra, dec=dec, OBJID=objid)
     fitsio.write(str(base / "sweep/10.1/sweep-000m090-360p090.fits"), sweep)
     named = pa.array([f"galaxy {i}" for i in range(len(at))])
     pq.write_table(pa.table({"name": named, "ra": ra, "dec": dec}), base / "positions.parquet")
-    (base / "bricks.txt").write_text("\n".join([*(p.name for p in PLAN), *absent]))
+    (base / "bricks.txt").write_text("\n".join([*(p.name for p in plans), *absent]))
     return len(at)
 
 
@@ -137,7 +141,7 @@ def search(base: Path, sky: Path, model: str, what: list[str], n: int) -> dict[s
     out = base / "found"
     flags = ["--model", model, "--survey-source", str(base), "--coadds", str(sky), "--out", str(out),
              "--partitions", "1", *what]  # fmt: skip
-    first, _ = run(flags, out / "scored/chunk=00002/_manifest.json")
+    first, _ = run(flags, out / "scored/chunk=00001/_manifest.json")
     before = committed_chunks(str(out / "scored"))
     then, whole = run([*flags, "--take-over"], None)
     if not whole:
@@ -175,25 +179,29 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rows", type=int, default=12_000, help="in painted bricks (default: %(default)s)")
+    parser.add_argument("--rows", type=int, default=4000, help="in painted bricks (default: %(default)s)")
     parser.add_argument(
-        "--absent", type=int, default=1000, help="bricks without coadds (default: %(default)s)"
+        "--absent", type=int, default=300, help="bricks without coadds (default: %(default)s)"
     )
+    parser.add_argument("--bricks", type=int, default=2, help="painted, 1 to 6 (default: %(default)s)")
     parser.add_argument("--sky", type=Path, help="a mini sky that is painted already")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="bench-search-whole-") as name:
         base = Path(name)
         sky = args.sky or base / "sky"
         if args.sky is None:
-            paint_sky(sky)
-        n = write_tables(base, sky, args.rows, absent_bricks(args.absent))
+            paint_sky(sky, SkyConfig(bricks=args.bricks))
+        n = write_tables(base, sky, args.rows, PLAN[: args.bricks], absent_bricks(args.absent))
         model = write_model(base / "finder.onnx", experiment_like())
         figures = {}
         for kind, what in (("positions", ["--positions", str(base / "positions.parquet")]),
                            ("area", ["--bricks", str(base / "bricks.txt"), "--candidates", "300"])):  # fmt: skip
             figures[kind] = search(base, sky, model, what, n)
             print(kind, json.dumps(figures[kind], indent=1))
-    print(write_result("search_whole", figures, packages=["pyarrow", "pyspark", "onnxruntime"]))
+    name = (
+        "search_whole" if args.rows >= LARGE else "search_whole_small"
+    )  # docs/search.md shows the large one
+    print(write_result(name, figures, packages=["pyarrow", "pyspark", "onnxruntime"]))
 
 
 if __name__ == "__main__":

@@ -151,15 +151,17 @@ def positions(path, sky, **columns):
     return str(path)
 
 
-def test_stamps_scored_on_a_gpu_host_join_the_positions_they_are_of(spark, sky, model, tmp_path):
+def test_stamps_scored_on_a_gpu_host_join_the_positions_they_are_of(spark, sky, model, tmp_path, monkeypatch):
     from darkhaloscope.dataset import commit_chunk, write_part
     from darkhaloscope.results import SCORES
     from darkhaloscope.schema import to_batch
 
+    monkeypatch.setattr(search_rows, "ROWS_PER_PART", 1)
     table = positions(tmp_path / "p.csv", sky)
     here = ("--positions", table, "--formats", "csv")
     cut = run(spark, model, sky, tmp_path / "out", *here, "--to", "shards")["counts"]
     assert cut["stamps"] == cut["targets"] == 2
+    assert len(committed_files(str(tmp_path / "out/manifest"))) == 2, "positions are laid out in parts"
     rows = read_table(str(tmp_path / "out/stamps/split=test"))  # where evaluation.score looks for them
     unknown = pa.nulls(2, pa.float32())
     made = {"logit": [3.0, 1.0], "logit_spread": unknown, "probability": unknown}
