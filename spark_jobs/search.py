@@ -1,8 +1,8 @@
 """The steps of a search.
 
-1. Lay out what is to be cut: the targets of stage 3 in the area, or every position of a table.
+1. Lay out what is to be cut: the targets of stage 3 in the area, or every position of a table (`search_rows`).
 2. Chunk by chunk, some bricks a task: cut stamps, score them, write a row a target, commit. Or, for a GPU host, write
-   stamps only, and in a second run join the scores it made.
+   stamps only, and in a second run join the scores it made (`search_chunks`).
 3. Merge what is there twice, rank, look up known lenses, and write candidates, catalogues and a summary.
 """
 
@@ -11,23 +11,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
-from collections import Counter
 from typing import Any
 
 import numpy as np
 from pyspark.sql import SparkSession
-from tqdm import tqdm
 
-from darkhaloscope.dataset import (
-    DatasetError,
-    commit_chunk,
-    committed_chunks,
-    content_hash,
-    gc,
-    read_table,
-)
+from darkhaloscope.dataset import DatasetError, committed_chunks
 from darkhaloscope.experiment import Experiment
-from darkhaloscope.injection.task import StampTask, TaskResult, share_out, stamps_of_bricks
 from darkhaloscope.records import BANDS
 from darkhaloscope.search.area import square_degrees
 from darkhaloscope.search.conditions import release_of
@@ -35,18 +25,18 @@ from darkhaloscope.search.known import lenscat_file, read_known
 from darkhaloscope.search.model import Model, ModelError, load_model, refuse_disagreement
 from darkhaloscope.search.ranking import merge, rank
 from darkhaloscope.search.reference import Reference, read_reference
-from darkhaloscope.search.scoring import GivenScores, Scored, Scoring, score_bricks, score_part
+from darkhaloscope.search.scoring import Scoring
 from darkhaloscope.search.summary import summary_of
 from darkhaloscope.search.write_out import read_scored, write_candidates, write_catalogues, write_summary
-from darkhaloscope.stage import OutputRefused, StageRun
+from darkhaloscope.stage import StageRun
 from darkhaloscope.storage import join, read_bytes, resolve
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.targets import good_bricks
-from spark_jobs.quarantine import Failure, write_failures
+from spark_jobs import search_chunks
 from spark_jobs.search_rows import lay_out_area, lay_out_positions
-from spark_jobs.stamps import count_bricks
-from spark_jobs.tasks import run_tasks
 
+# So many times the rows whose pixels are wanted have theirs kept: rows of one galaxy are merged later.
+SPARE = 2
 SECTIONS = ("seed", "survey", "targets", "splits", "psf", "stamps")
 
 
@@ -99,7 +89,7 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
     known_url = args.known or lenscat_file()
     known = read_known(known_url) if known_url else None
     urls = tuple((m.url, m.hash) for m in models)
-    scoring = Scoring(urls, reference, release_of(experiment.survey), args.force, args.candidates)
+    scoring = Scoring(urls, reference, release_of(experiment.survey), args.force, SPARE * args.candidates)
     bricks = read_brick_table(resolve(experiment.survey.source, experiment.survey.bricks_table))
     files = {
         "bricks": bricks.source,
@@ -120,11 +110,9 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
             lay_out = lay_out_area if args.area else lay_out_positions
             lay_out(spark, stage, experiment, bricks, manifest, args)
         if args.to == "shards":
-            return stage.finish(**_cut(spark, stage, experiment, manifest, args))
-        if args.scores:
-            _join_scores(spark, stage, experiment, scoring, args)
-        else:
-            _score(spark, stage, experiment, scoring, manifest, args)
+            return stage.finish(**search_chunks.cut(spark, stage, experiment, args))
+        give_scores = search_chunks.join_scores if args.scores else search_chunks.score
+        give_scores(spark, stage, experiment, scoring, args)
         good = good_bricks(bricks, experiment.targets)
         size = square_degrees(args.area, bricks, good) if args.area else 0.0
         return stage.finish(**_finish(stage, reference, known, size, args))
@@ -132,98 +120,6 @@ def run(spark: SparkSession, experiment: Experiment, args: argparse.Namespace) -
 
 def _hash(url: str) -> str:
     return hashlib.sha256(read_bytes(url)).hexdigest()[:16]
-
-
-def _chunks(
-    spark: SparkSession, manifest: str, experiment: Experiment, args: argparse.Namespace
-) -> list[Any]:
-    """Return (number, tasks' bricks) of each chunk."""
-    bricks = count_bricks(spark, manifest, None, experiment)
-    size = experiment.stamps.bricks_per_chunk
-    chunks = [bricks[i : i + size] for i in range(0, len(bricks), size)]
-    return [(number, share_out(chunk, args.partitions)) for number, chunk in enumerate(chunks)]
-
-
-def _score(
-    spark: SparkSession, stage: StageRun, experiment: Experiment, scoring: Scoring, manifest: str,
-    args: argparse.Namespace,
-) -> None:  # fmt: skip
-    root, coadds = join(args.out, "scored"), args.coadds or experiment.survey.source
-    done = _done(root, "models")
-
-    def score(index: int, attempt: int, task: StampTask) -> Scored:
-        return score_bricks(task, index, attempt, coadds, experiment, scoring)
-
-    for number, shares in tqdm(
-        _chunks(spark, manifest, experiment, args), desc="search", unit="chunk", disable=None
-    ):
-        if number not in done:
-            tasks = [StampTask(tuple(share), root, number) for share in shares]
-            _commit(stage, root, number, run_tasks(spark, tasks, score), "models")
-    gc(root)
-
-
-def _done(root: str, by: str) -> set[int]:
-    """Return the committed chunks; refuse an output whose scores came in another way."""
-    chunks = committed_chunks(root)
-    if others := {facts["scored_by"] for facts in chunks.values()} - {by}:
-        raise OutputRefused(
-            f"{root} holds scores by {', '.join(others)}, not {by}; give another --out, or --overwrite"
-        )
-    return set(chunks)
-
-
-def _commit(stage: StageRun, root: str, number: int, results: list[Scored], by: str) -> None:
-    stage.owner.check()
-    failures = [Failure("search", *f) for r in results for f in r.failures]
-    write_failures(root, failures, number)
-    refused = sum((r.refused for r in results), Counter())
-    facts = {"scored": sum(r.scored for r in results), "refused": dict(refused), "scored_by": by}
-    commit_chunk(root, number, [r.part for r in results], facts)
-
-
-def _cut(
-    spark: SparkSession, stage: StageRun, experiment: Experiment, manifest: str, args: argparse.Namespace
-) -> dict[str, Any]:  # fmt: skip
-    """Write the stamps alone, as evaluation/score.py reads them."""
-    root, coadds = join(args.out, "stamps", "split=test"), args.coadds or experiment.survey.source
-    done = committed_chunks(root)
-
-    def cut(index: int, attempt: int, task: StampTask) -> TaskResult:
-        return stamps_of_bricks(task, index, attempt, coadds, experiment)
-
-    for number, shares in _chunks(spark, manifest, experiment, args):
-        if number not in done:
-            results = run_tasks(spark, [StampTask(tuple(s), root, number) for s in shares], cut)
-            stage.owner.check()
-            commit_chunk(root, number, [r.part for r in results], {"ok": sum(r.ok for r in results)})
-    chunks = committed_chunks(root).values()
-    return {"targets": sum(c["rows"] for c in chunks), "stamps": sum(c["ok"] for c in chunks), "shards": root}
-
-
-def _join_scores(
-    spark: SparkSession, stage: StageRun, experiment: Experiment, scoring: Scoring, args: argparse.Namespace
-) -> None:  # fmt: skip
-    """Make the scored rows of stamps that a GPU host scored."""
-    stamps, root = join(args.out, "stamps", "split=test"), join(args.out, "scored")
-    found = read_table(args.scores, ["task_id", "logit"])
-    ids = found.column("task_id").to_numpy().astype(str)
-    order = np.argsort(ids)
-    by = f"scores {content_hash(args.scores)}"
-    given = spark.sparkContext.broadcast(GivenScores(ids[order], found.column("logit").to_numpy()[order]))
-    done = _done(root, by)
-
-    def join_part(index: int, attempt: int, task: tuple[int, str]) -> Scored:
-        where = StampTask((), root, task[0])
-        return score_part(where, index, attempt, task[1], experiment, scoring, given.value)
-
-    chunks = committed_chunks(stamps)
-    if not chunks:
-        raise DatasetError(f"{stamps}: no stamps there; run this search with --to shards first")
-    for number, facts in sorted(chunks.items()):
-        if number not in done:
-            tasks = [(number, join(stamps, part["key"])) for part in facts["parts"]]
-            _commit(stage, root, number, run_tasks(spark, tasks, join_part), by)
 
 
 def _finish(

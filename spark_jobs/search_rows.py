@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,11 @@ from pyspark.sql import SparkSession
 
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_files, open_part, write_part
 from darkhaloscope.experiment import Experiment
+from darkhaloscope.injection.task import TASK_COST
 from darkhaloscope.records import MANIFEST, TARGETS
 from darkhaloscope.search.area import AreaError, bricks_in, sweeps_in
 from darkhaloscope.search.conditions import release_of
+from darkhaloscope.search.reasons import short
 from darkhaloscope.search.rows import rows_of_positions, rows_of_targets
 from darkhaloscope.stage import StageRun, place
 from darkhaloscope.storage import filesystem, is_local, join
@@ -26,6 +29,8 @@ from darkhaloscope.writing import replace_file
 from spark_jobs import targets
 from spark_jobs.quarantine import Failure, write_failures
 from spark_jobs.tasks import run_tasks
+
+ROWS_PER_PART = 200_000
 
 
 def lay_out_area(
@@ -58,7 +63,7 @@ def lay_out_area(
             "widen the area, or list positions (--positions)"
         )
     stage.owner.check()
-    commit_chunk(root, 0, parts, {"left_out": {}, "listed": {}})
+    commit_chunk(root, 0, parts, _facts(args))
 
 
 def lay_out_positions(
@@ -75,20 +80,25 @@ def lay_out_positions(
         for i in np.flatnonzero(refused != "").tolist()
     ]
     write_failures(args.out, failures)
-    left_out = Counter(_short_place(reason) for reason in refused.tolist() if reason)
+    left_out = Counter(short(reason) for reason in refused.tolist() if reason)
     if not table.num_rows:
         raise DatasetError(
             f"{args.positions}: none of its {len(positions)} rows can be cut: {dict(left_out)}; the reasons row by row "
             f"are in {args.out}/quarantine"
         )
     stage.owner.check()
-    part = write_part(root, 0, 0, table.to_batches(), MANIFEST.arrow())
-    commit_chunk(root, 0, [part], {"left_out": dict(left_out), "listed": listed})
+    parts = [  # a task reads the files that its bricks are in
+        write_part(root, 0, i, table.slice(first, ROWS_PER_PART).to_batches(), MANIFEST.arrow())
+        for i, first in enumerate(range(0, table.num_rows, ROWS_PER_PART))
+    ]
+    commit_chunk(root, 0, parts, _facts(args, left_out, listed))
 
 
-def _short_place(reason: str) -> str:
-    """Return why a position has no row, without the row's own numbers."""
-    return "position not on the sky" if reason.startswith("position") else reason.split(":")[0]
+def _facts(
+    args: argparse.Namespace, left_out: Mapping[str, int] | None = None, listed: Mapping[int, int] | None = None
+) -> dict[str, Any]:  # fmt: skip
+    """Return what later steps need to know; chunks stay what they are, whatever --partitions says next time."""
+    return {"left_out": left_out or {}, "listed": listed or {}, "cost_of_chunk": args.partitions * TASK_COST}
 
 
 def _refuse_other_release(found: np.ndarray, experiment: Experiment, args: argparse.Namespace) -> None:

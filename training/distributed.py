@@ -19,7 +19,6 @@ from torch.nn.parallel import DistributedDataParallel
 from darkhaloscope.config import ConfigError
 from training.data import World
 
-
 # Groups that were left, kept as long as the process: a group's end waits for gloo's threads with the interpreter's lock
 # held. It came when the network was dropped, which holds the group too; a thread that was late to free a tensor then
 # waited for that lock, and the rank for the thread, for ever.

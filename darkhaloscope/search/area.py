@@ -12,7 +12,7 @@ from astropy_healpix import HEALPix
 
 from darkhaloscope.errors import Explained
 from darkhaloscope.sky import chord, unit_vectors
-from darkhaloscope.survey.bricks import BrickTable, brick_bounds, parse_names
+from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_bounds, brick_id, parse_names
 
 GRID = 32  # points along a side of a brick by which its share of the area is measured
 _SWEEP = re.compile(r"sweep-(\d{3})([pm])(\d{3})-(\d{3})([pm])(\d{3})\.fits")
@@ -36,14 +36,9 @@ class Area:
     values: tuple
 
     def contains(self, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-        """Tell which positions (deg) lie in it, (n,) bool; for bricks: those that the brick table puts into them."""
+        """Tell which positions (deg) lie in it, (n,) bool; for bricks: those that the grid of bricks puts into them."""
         if self.kind == "bricks":
-            row, column = parse_names(self.values)
-            ra1, ra2, dec1, dec2 = brick_bounds(row, column)
-            inside = np.zeros(len(ra), bool)
-            for west, east, south, north in zip(ra1, ra2, dec1, dec2, strict=True):
-                inside |= (ra >= west) & (ra < east) & (dec >= south) & (dec < north)
-            return inside
+            return np.isin(brick_id(*brick_at(ra, dec)), brick_id(*parse_names(self.values)))
         if self.kind == "box":
             west, east, south, north = self.values
             in_ra = (ra >= west) & (ra <= east) if west <= east else (ra >= west) | (ra <= east)

@@ -13,6 +13,7 @@ from pathlib import Path
 import fitsio
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
@@ -21,14 +22,16 @@ from darkhaloscope.search.names import HATS_ORDER
 from darkhaloscope.search.votable import write_votable
 
 NOT_IN_CATALOGUES = ("stamp", "host_x", "host_y", "refused")
+ROWS_AT_A_TIME = 100_000  # of a FITS table, beside the table's own memory
 PARTITION_ROWS = 1_000_000  # of a HATS partition, at most
 
 
 def catalogue_of(candidates: pa.Table) -> pa.Table:
     """Return the scored rows of a CANDIDATES table as a catalogue, in the order of `_healpix_29`."""
-    scored = candidates.filter(candidates.column("logit").is_valid())
+    scored = np.flatnonzero(candidates.column("logit").is_valid().to_numpy())
+    cells = candidates.column("_healpix_29").to_numpy()[scored]
     names = [n for n in candidates.column_names if n not in NOT_IN_CATALOGUES]
-    return scored.select(names).sort_by("_healpix_29").combine_chunks()
+    return candidates.select(names).take(pa.array(scored[np.argsort(cells, kind="stable")]))
 
 
 def write_csv(table: pa.Table, path: Path) -> None:
@@ -38,22 +41,38 @@ def write_csv(table: pa.Table, path: Path) -> None:
 
 def write_fits(table: pa.Table, path: Path) -> None:
     """Write a catalogue as a FITS binary table with TUNITn, TUCDn and TCOMMn; a missing number is NaN."""
-    arrays, units, header = [], [], []
+    units, header = [], []
     for i, column in enumerate(described(table.column_names), 1):
-        arrays.append(_ascii(table.column(column.name)))
         units.append(column.unit)
         header.append({"name": f"TCOMM{i}", "value": column.meaning.encode("ascii", "replace").decode()})
         header.append({"name": f"TUCD{i}", "value": column.ucd})
+    named = {"names": table.column_names, "units": units, "extname": "CANDIDATES", "header": header}
+    widths = [_width(column) for column in table.columns]
     with fitsio.FITS(str(path), "rw", clobber=True) as fits:
-        fits.write(arrays, names=table.column_names, units=units, extname="CANDIDATES", header=header)
+        fits.write(_cells(table.slice(0, ROWS_AT_A_TIME), widths), **named)
+        for first in range(ROWS_AT_A_TIME, table.num_rows, ROWS_AT_A_TIME):
+            fits[-1].append(_cells(table.slice(first, ROWS_AT_A_TIME), widths), names=table.column_names)
 
 
-def _ascii(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column as FITS holds it: text is ASCII there by its standard; other letters become escapes."""
+def _cells(table: pa.Table, widths: list[int]) -> list[np.ndarray]:
+    """Return columns as FITS holds them: text is ASCII there by its standard; other letters become escapes."""
+    return [
+        np.array(_ascii(column), f"S{width}").reshape(len(column)) if width else column.to_numpy()
+        for column, width in zip(table.columns, widths, strict=True)
+    ]
+
+
+def _width(column: pa.ChunkedArray) -> int:
+    """Return the letters of a text column's longest cell, at least 1; 0: it has no text."""
     if not pa.types.is_string(column.type):
-        return column.to_numpy()
-    cells = [text.encode("ascii", "backslashreplace") for text in column.fill_null("").to_pylist()]
-    return np.array(cells, "S").reshape(len(column))
+        return 0
+    if pc.all(pc.string_is_ascii(column)).as_py() is not False:
+        return max(pc.max(pc.binary_length(column)).as_py() or 0, 1)
+    return max(len(text) for text in _ascii(column))
+
+
+def _ascii(column: pa.ChunkedArray) -> list[bytes]:
+    return [text.encode("ascii", "backslashreplace") for text in column.fill_null("").to_pylist()]
 
 
 def write_hats(table: pa.Table, folder: Path, name: str = "candidates") -> None:

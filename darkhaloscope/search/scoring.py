@@ -1,4 +1,4 @@
-"""What one task of a search does: stamps in, scores out; pixels are kept of the best-scored rows alone."""
+"""What one task of a search does: stamps in, scores out; pixels are kept of rows that may end among the best."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from darkhaloscope.injection.task import StampTask, TaskResult, stamp_batches
 from darkhaloscope.records import BANDS, STAMPS
 from darkhaloscope.results import CANDIDATES
 from darkhaloscope.schema import to_batch
+from darkhaloscope.search.best import Best
 from darkhaloscope.search.conditions import beyond, conditions_of
 from darkhaloscope.search.model import Model, worker_model
 from darkhaloscope.search.names import designations, healpix_29, viewer_urls
+from darkhaloscope.search.reasons import OUTSIDE, short
 from darkhaloscope.search.reference import Reference, mean_and_spread
 
 ROWS_PER_BATCH = 500
-OUTSIDE = "outside the model's training: "
 _OF_STAMPS = [n for n in CANDIDATES.names if n in STAMPS.names and n != "stamp"]
 _LATER = ("rank", "probability", "prevalence", "fpr", "fpr_high", "false_per_sqdeg", "false_per_sqdeg_high",
           "known_arcsec")  # fmt: skip
@@ -40,7 +41,8 @@ class Scoring:
         reference: what scores mean; calibrates the models of an ensemble.
         release: of the images.
         force: score rows beyond a model's conditions, and say so.
-        pictures: rows of each task whose pixels are kept, the best.
+        pictures: the best rows of the search whose pixels are kept.
+        floor: logit below which no row is among them, as earlier chunks found.
     """
 
     models: tuple[tuple[str, str], ...]
@@ -48,18 +50,19 @@ class Scoring:
     release: str
     force: bool
     pictures: int
+    floor: float = -np.inf
 
 
 @dataclass(frozen=True)
 class GivenScores:
-    """Logits that `evaluation.score` gave to stamps elsewhere; task_ids are sorted."""
+    """Logits that `evaluation.score` gave to stamps elsewhere; task_ids, bytes, are sorted."""
 
     task_ids: np.ndarray
     logit: np.ndarray
 
     def of(self, rows: pa.RecordBatch) -> np.ndarray:
         """Return the logit of each row, (n,); NaN where it was not scored."""
-        ids = rows.column("task_id").to_numpy(zero_copy_only=False).astype(str)
+        ids = rows.column("task_id").to_numpy(zero_copy_only=False).astype(bytes)
         if not len(self.task_ids):
             return np.full(len(ids), np.nan)
         at = np.minimum(np.searchsorted(self.task_ids, ids), len(self.task_ids) - 1)
@@ -68,12 +71,13 @@ class GivenScores:
 
 @dataclass
 class Scored:
-    """What a task reports: its part, rows scored, rows refused by reason, and bricks that could not be read."""
+    """What a task reports: its part, rows scored, rows refused by reason, unreadable bricks, and its best logits."""
 
     part: Part
     scored: int = 0
     refused: Counter[str] = field(default_factory=Counter)
     failures: list[tuple[str, int, str, str]] = field(default_factory=list)
+    best: list[float] = field(default_factory=list)
 
 
 def score_bricks(
@@ -117,18 +121,17 @@ def _scored(
     batches: Iterable[pa.RecordBatch], scoring: Scoring, given: GivenScores | None, done: Scored
 ) -> Iterator[pa.RecordBatch]:
     models = [worker_model(url, digest) for url, digest in scoring.models]
-    best = np.empty(0)
+    best = Best(scoring.pictures, scoring.floor)
     for batch in batches:
         columns = score_rows(batch, models, scoring, given)
-        best = np.sort(np.concatenate([best, columns["logit"][np.isfinite(columns["logit"])]]))
-        best = best[-scoring.pictures :] if scoring.pictures else best[:0]
-        floor = best[0] if len(best) == scoring.pictures and scoring.pictures else -np.inf
-        kept = columns["logit"] >= floor if scoring.pictures else np.zeros(batch.num_rows, bool)
-        columns["stamp"] = pc.if_else(pa.array(kept), batch.column("stamp"), None)
+        best = best.with_rows(columns["logit"])
+        kept = pa.array(columns["logit"] >= best.floor)
+        columns["stamp"] = pc.if_else(kept, batch.column("stamp"), None)
         done.scored += int(np.isfinite(columns["logit"]).sum())
         done.refused.update(short(reason) for reason in columns["refused"] if reason)
         columns |= {k: _nullable(columns[k]) for k in ("logit", "logit_spread")}
         yield to_batch(CANDIDATES, columns, batch.schema.metadata)
+    done.best = best.logits.tolist()
 
 
 def score_rows(
@@ -189,19 +192,6 @@ def _logits(
     if scoring.reference is None:
         return mean_and_spread(logits)
     return scoring.reference.combined(logits, [m.checkpoint for m in models])
-
-
-def short(reason: str) -> str:
-    """Return a reason without the row's own numbers, to count by; of an unreadable brick: its name."""
-    if reason.startswith(OUTSIDE):
-        return OUTSIDE + reason.removeprefix(OUTSIDE).split(" ")[0]
-    for start, meaning in (
-        ("host at", "the brick's images do not reach there"),
-        ("psfsize_", "no usable PSF size"),
-    ):
-        if reason.startswith(start):
-            return meaning
-    return reason if len(reason) < 80 else reason.split(": ")[0]
 
 
 def _nullable(values: np.ndarray) -> pa.Array:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +13,8 @@ import pyarrow.compute as pc
 from darkhaloscope.records import BANDS
 from darkhaloscope.report.charts import BLUE, ORANGE, draw
 from darkhaloscope.report.page import Chart, Link, Page, Section, Table
+from darkhaloscope.search.reasons import short
 from darkhaloscope.search.reference import Reference
-from darkhaloscope.search.scoring import short
 
 SHARES = (0.05, 0.5, 0.95)
 SHOWN = 30
@@ -37,19 +38,18 @@ def summary_of(
     """
     logit = candidates.column("logit").to_numpy().astype(np.float64)
     scored = logit[np.isfinite(logit)]
-    refused: dict[str, int] = dict(left_out)
-    for reason in candidates.column("refused").to_pylist():
-        if reason:
-            refused[short(reason)] = refused.get(short(reason), 0) + 1
+    refused = Counter(dict(left_out))
+    for reason, rows in _counted(candidates.column("refused")):
+        refused[short(reason)] += rows
     known = candidates.filter(pc.not_equal(candidates.column("known_name"), ""))
     return {
         "area": area,
         "square_degrees": round(square_degrees, 5) or None,
         "targets": candidates.num_rows + sum(left_out.values()),
         "scored": len(scored),
-        "refused": dict(sorted(refused.items(), key=lambda item: -item[1])),
+        "refused": dict(refused.most_common()),
         "merged": int(candidates.column("merged").to_numpy().sum()),
-        "forced": sum(text != "" for text in candidates.column("outside").to_pylist()),
+        "forced": sum(rows for _, rows in _counted(candidates.column("outside"))),
         "known": known.num_rows,
         "known_ranks": known.column("rank").to_pylist()[:SHOWN],
         "logit": _quantiles(scored),
@@ -60,6 +60,12 @@ def summary_of(
             for b in BANDS
         },
     }
+
+
+def _counted(texts: pa.ChunkedArray) -> list[tuple[str, int]]:
+    """Return each text that is not empty and how many rows have it."""
+    counts = pc.value_counts(texts).to_pylist()
+    return [(c["values"], c["counts"]) for c in counts if c["values"]]
 
 
 def _quantiles(values: np.ndarray) -> list[float] | None:

@@ -45,9 +45,12 @@ def write_candidates(root: str, scored: str, table: pa.Table, pictures: int) -> 
     """
     if committed_chunks(root):
         return
-    ranks = table.column("rank").to_numpy()
-    pixels, metadata = _pixels(scored, table.filter(pa.array(ranks <= pictures)).column("host_id"))
-    stamps = pa.array([pixels.get(i) for i in table.column("host_id").to_pylist()], pa.binary())
+    shown = table.filter(pc.less_equal(table.column("rank"), pictures)).column("host_id")
+    pixels, metadata = _pixels(scored, shown)
+    stamps = [pixels.get(i) for i in shown.to_pylist()]  # of the first rows: they are in the order of rank
+    stamps = pa.chunked_array(
+        [pa.array(stamps, pa.binary()), pa.nulls(table.num_rows - len(stamps), pa.binary())]
+    )
     whole = table.append_column("stamp", stamps).select(CANDIDATES.names)
     schema = CANDIDATES.arrow(metadata)
     parts = [

@@ -257,8 +257,10 @@ def mark_duplicates(positions: Positions) -> Positions:
     fault = positions.fault.copy()
     ra, dec = (positions.columns[axis][good] for axis in ("ra", "dec"))
     group = groups(ra, dec, DUPLICATE_ARCSEC)
-    for number in np.flatnonzero(np.bincount(group) > 1):
-        rows = good[group == number]
+    order = np.argsort(group, kind="stable")
+    order = order[np.bincount(group)[group[order]] > 1]
+    places = np.split(good[order], np.flatnonzero(np.diff(group[order])) + 1)
+    for rows in (p for p in places if len(p) > 1):
         if len(set(positions.columns["label"][rows].tolist())) > 1:
             fault[rows] = (
                 f"rows {rows.tolist()} are within {DUPLICATE_ARCSEC:g} arcsec of each other and disagree whether it is "

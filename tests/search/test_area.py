@@ -6,7 +6,15 @@ import pytest
 from astropy_healpix import HEALPix
 
 from darkhaloscope.search.area import AreaError, area_of, bricks_in, square_degrees, sweeps_in
-from darkhaloscope.survey.bricks import BrickTable, brick_at, brick_centre, brick_name
+from darkhaloscope.survey.bricks import (
+    BrickTable,
+    brick_at,
+    brick_bounds,
+    brick_centre,
+    brick_name,
+    names_at,
+    parse_names,
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +36,15 @@ def test_boxes_cones_and_cells_hold_what_lies_in_them_across_ra_0():
     assert area_of(cone=(0.0, 1.0, 0.2)).contains(ra, dec).tolist() == [True, True, False, False]
     cell = int(HEALPix(64, order="nested").lonlat_to_healpix([1.5] * u.deg, [1.0] * u.deg)[0])
     assert area_of(healpix=(64, cell)).contains(ra, dec).tolist() == [False, False, True, False]
+
+
+def test_bricks_hold_what_the_grid_puts_into_them_borders_and_all(bricks):
+    names = bricks.columns["brickname"][[0, 3, 40]]
+    ra1, ra2, dec1, dec2 = brick_bounds(*parse_names(names))
+    ra = np.concatenate([ra1, ra2, (ra1 + ra2) / 2, (ra1 + ra2) / 2])
+    dec = np.concatenate([(dec1 + dec2) / 2, (dec1 + dec2) / 2, dec1, dec2])
+    inside = area_of(bricks=names.tolist()).contains(ra, dec)
+    assert inside.tolist() == np.isin(names_at(ra, dec), names).tolist() and 0 < inside.sum() < len(inside)
 
 
 @pytest.mark.parametrize("area, size", [

@@ -33,8 +33,10 @@ def written(tmp_path_factory):
     )
     table = rank(candidates(ra, dec, logit, object_name=[*HOSTILE, "refused"]), None, 1e-3, 0.0, None)
     catalogue = catalogue_of(table)
-    for file, write in WRITERS.values():
-        write(catalogue, folder / file)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(catalogue_files, "ROWS_AT_A_TIME", 2)
+        for file, write in WRITERS.values():
+            write(catalogue, folder / file)
     return folder, catalogue
 
 

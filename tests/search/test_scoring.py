@@ -13,7 +13,7 @@ from darkhaloscope.injection.stamps import make_stamps
 from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.records import HOST
 from darkhaloscope.search.model import load_model
-from darkhaloscope.search.scoring import GivenScores, Scoring, score_rows, short
+from darkhaloscope.search.scoring import GivenScores, Scoring, score_rows
 from darkhaloscope.survey.positions import Positions
 
 PLACES = [(300.0, 300.2), (500.0, 400.0), (-50.0, 300.0), (600.0, 600.0)]  # the third is outside the brick
@@ -85,18 +85,9 @@ def test_several_models_give_a_mean_and_a_spread(stamps, tmp_path):
 
 def test_scores_made_elsewhere_are_joined_by_the_stamp_and_a_missing_one_is_a_refusal(stamps, tmp_path):
     model = load_model(write_model(tmp_path / "a.onnx"))
-    ids = stamps.column("task_id").to_numpy(zero_copy_only=False).astype(str)
+    ids = stamps.column("task_id").to_numpy(zero_copy_only=False).astype(bytes)
     order = np.argsort(ids[:2])
     given = GivenScores(ids[:2][order], np.array([7.0, 8.0])[order])
     found = score_rows(stamps, [model], scoring(), given)
     assert found["logit"][:2].tolist() == [7.0, 8.0]
     assert found["refused"][3] == "not among the scores given with --scores"
-
-
-def test_reasons_are_counted_without_the_rows_numbers():
-    assert short("outside the model's training: psfsize_r 1.72 above 1.6; ebv 3") == (
-        "outside the model's training: psfsize_r"
-    )
-    assert short("host at x -5.0, y 3.1 is outside brick 1500p020, 3600 x 3600 pixels") == (
-        "the brick's images do not reach there"
-    )

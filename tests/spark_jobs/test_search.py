@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 from tiny_model import experiment_like, write_model
 
-from darkhaloscope.dataset import committed_chunks, read_table
+from darkhaloscope.dataset import committed_chunks, committed_files, open_part, read_table
 from darkhaloscope.results import CANDIDATES
 from darkhaloscope.search.model import ModelError
 from darkhaloscope.stage import OutputRefused
 from darkhaloscope.survey.bricks import brick_centre, parse_names
 from darkhaloscope.survey.errors import CatalogueError
-from spark_jobs import search
+from spark_jobs import search, search_chunks, search_rows
 from spark_jobs.search_pipeline import area_of_args, main, parser
 
 pytestmark = pytest.mark.xdist_group("spark")
@@ -44,20 +44,22 @@ def area_search(spark, sky, model, tmp_path_factory):
     out = tmp_path_factory.mktemp("area") / "out"
     names = [n for group in sky[1].values() for n in group]
     area = ("--bricks", *names, "--candidates", "5", "--formats", "csv,parquet")
-    commit = search._commit
+    commit = search_chunks._commit
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search_rows, "TASK_COST", 1.0)  # else all is one chunk
 
         def once(stage, root, number, *rest):  # fmt: skip
             commit(stage, root, number, *rest)
             raise KeyboardInterrupt
 
-        patch.setattr(search, "_commit", once)
+        patch.setattr(search_chunks, "_commit", once)
         with pytest.raises(KeyboardInterrupt):
             run(spark, model, sky, out, *area)
     first = committed_chunks(str(out / "scored"))
     assert len(first) == 1
     record = run(spark, model, sky, out, *area)
-    assert committed_chunks(str(out / "scored"))[0] == first[0], "the finished chunk was not made again"
+    whole = committed_chunks(str(out / "scored"))
+    assert len(whole) > 2 and whole[0] == first[0], "the finished chunk was not made again"
     return str(out), record, area
 
 
@@ -73,6 +75,33 @@ def test_every_target_of_an_area_ends_scored_or_refused_and_bad_bricks_cost_thei
             assert row["brickname"] in row["refused"]
     assert {r["brickname"] for r in rows if not r["refused"]} <= set(sky[1]["good"])
     assert {r["unit"] for r in read_table(out + "/scored/quarantine").to_pylist()} <= bad
+
+
+def test_refusals_are_counted_by_kind_however_many_bricks_they_are_in(area_search, sky):
+    _, record, _ = area_search
+    refused = record["counts"]["refused"]
+    assert {"the brick has no coadds", "the brick lacks a band", "the brick's files cannot be read"} <= set(
+        refused
+    )
+    bad = [n for names in sky[1].values() for n in names]
+    assert not [reason for reason in refused if any(name in reason for name in bad)]
+
+
+def test_pixels_are_kept_only_of_rows_that_may_end_among_the_best(area_search):
+    out, record, _ = area_search
+    chunks, tables = committed_chunks(out + "/scored"), []
+    best = np.sort(np.concatenate([c["best"] for _, c in sorted(chunks.items())]))[-search.SPARE * 5 :]
+    for url in committed_files(out + "/scored"):
+        with open_part(url) as part:
+            tables.append(part.read(columns=["logit", "stamp"]))
+    rows = pa.concat_tables(tables).to_pylist()
+    assert {r["logit"] for r in rows if r["logit"] and r["logit"] >= best[0]} <= {
+        r["logit"] for r in rows if r["stamp"]
+    }
+    last = max(chunks)
+    floor = np.sort(np.concatenate([c["best"] for n, c in chunks.items() if n < last]))[-search.SPARE * 5]
+    assert all(value >= floor for value in chunks[last]["best"])
+    assert sum(r["stamp"] is not None for r in rows) < record["counts"]["scored"]
 
 
 def test_candidates_are_ranked_and_the_best_have_their_pixels(area_search):
@@ -122,15 +151,17 @@ def positions(path, sky, **columns):
     return str(path)
 
 
-def test_stamps_scored_on_a_gpu_host_join_the_positions_they_are_of(spark, sky, model, tmp_path):
+def test_stamps_scored_on_a_gpu_host_join_the_positions_they_are_of(spark, sky, model, tmp_path, monkeypatch):
     from darkhaloscope.dataset import commit_chunk, write_part
     from darkhaloscope.results import SCORES
     from darkhaloscope.schema import to_batch
 
+    monkeypatch.setattr(search_rows, "ROWS_PER_PART", 1)
     table = positions(tmp_path / "p.csv", sky)
     here = ("--positions", table, "--formats", "csv")
     cut = run(spark, model, sky, tmp_path / "out", *here, "--to", "shards")["counts"]
     assert cut["stamps"] == cut["targets"] == 2
+    assert len(committed_files(str(tmp_path / "out/manifest"))) == 2, "positions are laid out in parts"
     rows = read_table(str(tmp_path / "out/stamps/split=test"))  # where evaluation.score looks for them
     unknown = pa.nulls(2, pa.float32())
     made = {"logit": [3.0, 1.0], "logit_spread": unknown, "probability": unknown}
