@@ -7,8 +7,8 @@ whether they make an arc or not, so that a share found times the circle's area i
 selection-function` makes and scores them on the simulated sky; docs/selection-function.md says how for the survey.
 An injection is found where its logit reaches the threshold of an FPR that `metrics.json` of the same checkpoint gives.
 
-Writes selection_function.parquet (every cell of theta_E, source magnitude, seeing, depth and host magnitude, with N and
-its Wilson interval; empty cells are null), selection_function.json (a section of the report) and its plots.
+Writes selection_function.parquet (every cell of theta_E, source magnitude, seeing, depth and host magnitude, with N,
+its hosts and an interval; empty cells are null), selection_function.json (a section of the report) and its plots.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ from darkhaloscope.dataset import DatasetError
 from darkhaloscope.injection import completeness as injected
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import read_record
+from darkhaloscope.stats.intervals import cluster_sums
 from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
-from evaluation.anchors.figures import rate, thresholds_of
-from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table
+from evaluation.anchors.figures import thresholds_of
+from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table, share_of
 from evaluation.scores import Scores, ScoresError, read_scores
 from evaluation.section import Picture, Section, Table, write
 from evaluation.selection_plots import curves, map_of
@@ -38,7 +39,9 @@ NAME = "selection_function"
 HOST_EDGES = (0, 17, 18, 18.5, 19, 19.5, 20, 21, 40)
 ONE_BY_ONE = {axis: injected.AXES.get(axis, HOST_EDGES) for axis in AXES}
 """Edges of the axes where each is shown alone: finer than the cells'."""
-COLUMNS = ("is_control", "control_kind", "replicate", *ONE_BY_ONE)
+COLUMNS = ("control_kind", *ONE_BY_ONE)
+BIN = ("low", "high", "n", "found", "hosts", "at", "rate", "low95", "high95")
+"""What is stated of a bin of one axis: its edges, counts, mean value, share found and interval."""
 PLANE = ("prior", "grid", "custom_grid", "source", "src_n", "max_offset_over_theta_e")
 REFUSALS = (DatasetError, SchemaError, ScoresError, StorageError, FileNotFoundError)
 
@@ -106,28 +109,24 @@ def prior_of(scores: Scores) -> tuple[dict[str, Any], list[str]]:
 def one_axis(
     columns: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return axis -> FPR name -> one entry a bin: edges, mean of its values, n, found, rate, interval (None: empty)."""
-    made: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for axis, edges in ONE_BY_ONE.items():
-        values = columns[axis].astype(np.float64)
-        bins = injected.bin_of(values, edges)
-        made[axis] = {
-            name: [
-                _entry(values[bins == i], found[bins == i], *edge)
-                for i, edge in enumerate(itertools.pairwise(edges))
-            ]
-            for name, found in ((name, columns["logit"] >= t) for name, t in thresholds.items())
-        }
-    return made
-
-
-def _entry(values: np.ndarray, found: np.ndarray, low: float, high: float) -> dict[str, Any]:
+    """Return axis -> FPR name -> one entry a bin: `BIN`, of which those but the counts are None where it is empty."""
     return {
-        "low": float(low),
-        "high": float(high),
-        "at": float(values.mean()) if len(values) else None,
-        **rate(found),
+        axis: {name: _bins(columns, axis, columns["logit"] >= t) for name, t in thresholds.items()}
+        for axis in ONE_BY_ONE
     }
+
+
+def _bins(columns: Mapping[str, np.ndarray], axis: str, found: np.ndarray) -> list[dict[str, Any]]:
+    values, edges = columns[axis].astype(np.float64), ONE_BY_ONE[axis]
+    bins, n_bins = injected.bin_of(values, edges), len(edges) - 1
+    sums = cluster_sums(bins, columns["host_id"], found, n_bins)
+    inside = bins >= 0
+    at = np.bincount(bins[inside], values[inside], n_bins) / np.maximum(sums[:, 0], 1)
+    shares = np.stack([at, *share_of(sums)], axis=-1).tolist()
+    return [
+        dict(zip(BIN, (*map(float, edge), *counts, *(share if counts[0] else [None] * 4)), strict=True))
+        for edge, counts, share in zip(itertools.pairwise(edges), sums[:, :3].tolist(), shares, strict=True)
+    ]
 
 
 def selection_function(scores_url: str, metrics_url: str, out: str, cells: str) -> Section:
@@ -141,7 +140,7 @@ def selection_function(scores_url: str, metrics_url: str, out: str, cells: str) 
     columns = injections_of(scores)
     prior, warnings = prior_of(scores)
     cell = cell_of(columns, CELLS[cells])
-    table = cells_table(cell, columns["logit"], thresholds, CELLS[cells])
+    table = cells_table(cell, columns["host_id"], columns["logit"], thresholds, CELLS[cells])
     limits = {
         a: [float(c.min()), float(c.max())] for a in AXES if len(c := columns[a][np.isfinite(columns[a])])
     }
@@ -173,7 +172,8 @@ _TITLES = {
     "map": "Completeness at {}: theta_E and source",
 }
 _CAPTIONS = {
-    "curves": f"95 % Wilson intervals; hollow: fewer than {ENOUGH} injections; bins without any are left out",
+    "curves": f"95 % intervals, a host's injections as a cluster; hollow: fewer than {ENOUGH} injections; "
+    "bins without any are left out",
     "map": "share found and N in each cell; a dash: no injection",
 }
 
@@ -182,8 +182,8 @@ def _lead(counts: Mapping[str, int], warnings: list[str], unresolved: list[str])
     filled = counts["cells"] - counts["empty_cells"]
     text = (
         f"{counts['injections']:,} injections on {counts['hosts']:,} hosts in {filled:,} of {counts['cells']:,} cells; "
-        f"{counts['cells_with_enough']:,} cells have {ENOUGH} or more. Of injections with a stamp; rows of one host "
-        "count as independent."
+        f"{counts['cells_with_enough']:,} cells have {ENOUGH} or more. Of injections with a stamp; "
+        "intervals take those of one host as a cluster."
     )
     if unresolved:
         text += f" Unresolved, since too few negatives set the threshold: {', '.join(unresolved)}."
@@ -211,10 +211,10 @@ def _drawn_from(prior: Mapping[str, Any]) -> Table:
 
 
 def _tables(axes: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Table]:
-    keys = ("low", "high", "n", "found", "rate", "low95", "high95")
+    keys = ("low", "high", "n", "found", "hosts", "rate", "low95", "high95")
     return [
-        Table(("from", "to", "N", "found", "completeness", "low", "high"), [[row[k] for k in keys] for row in rows],
-              f"{axis} at {name} (logit {thresholds[name]:.3g})")
+        Table(("from", "to", "N", "found", "hosts", "completeness", "low", "high"),
+              [[row[k] for k in keys] for row in rows], f"{axis} at {name} (logit {thresholds[name]:.3g})")
         for axis, by_name in axes.items()
         for name, rows in by_name.items()
     ]  # fmt: skip
