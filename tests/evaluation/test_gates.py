@@ -11,7 +11,7 @@ from darkhaloscope.records import NO_SOURCE
 from evaluation.gates import looks
 from evaluation.gates import rows as rows_module
 from evaluation.gates.__main__ import FAILED, exit_status, main
-from evaluation.gates.classifiers import told_apart, told_by_cnn
+from evaluation.gates.classifiers import Told, told_apart, told_by_cnn
 from evaluation.gates.data import (
     annulus_gates,
     conditions,
@@ -86,6 +86,24 @@ def test_light_of_arcs_is_compared_with_the_prior_on_controls_and_with_real_lens
     assert own > drawn + 0.05
     assert light["with arc: core, real lenses"].value > 0.99
     assert light["with arc: core, real lenses"].n["positives"] == 12
+
+
+def test_a_real_lens_is_a_host_of_its_own_whatever_ids_the_controls_have(clean, monkeypatch):
+    _, found, _ = clean
+    host = -1 - np.arange(len(found.label)) // 2  # as rows of a catalogue: ids below 0; two rows share one
+    asked = []
+
+    def told(features, label, group, split):
+        asked.append((label, group))
+        return Told(0.5, 0.5, 0.1, np.zeros(len(label)))
+
+    monkeypatch.setattr("evaluation.gates.data.told_apart", told)
+    light_gates("core", found, host, 0 * host, np.ones((12, 3, SIZE, SIZE), np.float32))
+    label, group = asked[-1]
+    assert label.sum() == 12 == len(np.unique(group[label]))
+    assert not np.isin(group[label], group[~label]).any()
+    controls = host[~found.label]
+    assert ((group[~label][:, None] == group[~label]) == (controls[:, None] == controls)).all()
 
 
 @pytest.mark.parametrize("name", [c for names in looks.CONDITIONS.values() for c in names])
