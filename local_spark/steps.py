@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from darkhaloscope.errors import Explained
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
-class StepFailed(RuntimeError):
+class StepFailed(Explained, RuntimeError):
     """A command of a run ended with an error."""
 
 

@@ -15,6 +15,7 @@ import torch
 
 from darkhaloscope import experiment as experiments
 from darkhaloscope.config import ConfigError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.storage import StorageError, atomic_output
 from training import preprocess
@@ -34,7 +35,7 @@ KEYS = (
 )
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(Explained, RuntimeError):
     """A checkpoint that cannot be written or used; the message names the file and what to do."""
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.records import BANDS, STAMP_SIZE, allowed_metadata
 from darkhaloscope.stats.robust import MAD_TO_SIGMA
 
@@ -24,7 +25,7 @@ VERSION = 1  # raise it when `normalise` changes meaning: old checkpoints are th
 NormMethod = Literal["full", "outer", "sky_asinh"]
 
 
-class PreprocessingError(ValueError):
+class PreprocessingError(Explained, ValueError):
     """Preprocessing that is unknown, or that does not fit the data; the message names the difference."""
 
 

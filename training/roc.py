@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.stats.intervals import CONFIDENCE, clopper_pearson
 
 
-class MetricsError(ValueError):
+class MetricsError(Explained, ValueError):
     """Scores that no figure can be computed from; the message says what was found and expected."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.hosts import is_control_host
 from darkhaloscope.records import CATALOGUE, SAMPLES
@@ -17,7 +18,7 @@ POSITIVE = np.array([kind.endswith("positive") for kind in SAMPLES])
 """(kind,) which kinds of `records.SAMPLES` are lenses."""
 
 
-class DataError(RuntimeError):
+class DataError(Explained, RuntimeError):
     """Training data that cannot be used; the message names file, column or row and says what to do."""
 
 
