@@ -20,19 +20,17 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from darkhaloscope.dataset import DatasetError
-from darkhaloscope.schema import SchemaError
+from darkhaloscope.errors import Explained
 from darkhaloscope.stage import code_version
 from darkhaloscope.stats.calibration import Temperature, at_prevalence
-from darkhaloscope.storage import StorageError, read_bytes, replace_file
+from darkhaloscope.storage import read_bytes, replace_file
 from evaluation.calibration import (
     Isotonic,
     fit_isotonic,
     fit_temperature,
     reliability,
 )
-from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
-from training.roc import MetricsError
+from evaluation.scores import Scores, read_scores, without_repeats
 
 FORMAT = "dark-halo-scope calibration 1"
 MODEL = (
@@ -41,7 +39,7 @@ MODEL = (
 )  # of a scoring's provenance: what a calibration must share with the scores it is used on
 
 
-class CalibrationError(RuntimeError):
+class CalibrationError(Explained, RuntimeError):
     """A calibration that cannot be read or does not belong here; the message says what to do."""
 
 
@@ -191,7 +189,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         made = calibrate(read_scores(a.scores))
         write_calibration(a.out, made)
-    except (CalibrationError, DatasetError, MetricsError, SchemaError, ScoresError, StorageError) as error:
+    except (Explained, OSError) as error:
         print(f"calibrate: {a.scores}: {error}", file=sys.stderr)
         return 1
     t = made.temperature

@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         items = items_of(arguments)
         page = write_page(items, out, arguments.title, arguments.blind)
-    except Explained as error:
+    except (Explained, OSError) as error:
         print(f"candidates: {error}", file=sys.stderr)
         return 1
     planted = sum(i.kind in (order.LENS, order.NONLENS) for i in items)

@@ -17,15 +17,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from darkhaloscope.dataset import DatasetError
-from darkhaloscope.schema import SchemaError
+from darkhaloscope.errors import Explained
 from darkhaloscope.stats.intervals import matched_difference, wilson
-from darkhaloscope.storage import StorageError
 from evaluation.calibrate import model_of
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 from evaluation.section import Section, Table, write
 from training.operating_points import FPR_TARGETS, MIN_EVENTS, fpr_name
-from training.roc import MetricsError, roc_curve
+from training.roc import roc_curve
 
 SECTION = "compare"
 
@@ -172,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         names = (arguments.names[0], arguments.names[1])
         section = section_of(names, read_scores(arguments.a), read_scores(arguments.b))
         url = write(arguments.out, SECTION, section)
-    except (DatasetError, MetricsError, SchemaError, ScoresError, StorageError) as error:
+    except (Explained, OSError) as error:
         print(f"compare: {error}", file=sys.stderr)
         return 1
     print(section.lead)

@@ -21,26 +21,24 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.dataset import DatasetError
+from darkhaloscope.errors import Explained
 from darkhaloscope.results import SCORES
-from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.stats.intervals import wilson
-from darkhaloscope.storage import StorageError, join, replace_file
+from darkhaloscope.storage import join, replace_file
 from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
 from evaluation.calibrate import (
     Calibration,
-    CalibrationError,
     check_calibration,
     read_calibration,
     reliability_of,
 )
 from evaluation.quoted import purities, quoted_figures, quoted_points, statistics
-from evaluation.scores import Scores, ScoresError, at_least, read_scores, without_repeats
+from evaluation.scores import Scores, at_least, read_scores, without_repeats
 from evaluation.strata import COLUMNS, stratify
 from training.calibration import binary_score_frac, calibrated_binary_score_frac
 from training.operating_points import MIN_EVENTS, fpr_name
-from training.roc import MetricsError, Roc, auroc, roc_curve
+from training.roc import Roc, auroc, roc_curve
 
 METRICS_NAME = "metrics.json"
 FORMAT = 3  # of metrics.json; raise it when a reader of the old one would misread or miss a key
@@ -235,7 +233,7 @@ def main(argv: list[str] | None = None) -> int:
         replace_file(
             join(arguments.out, METRICS_NAME), json.dumps(metrics, indent=1, allow_nan=False).encode()
         )
-    except (CalibrationError, DatasetError, SchemaError, ScoresError, MetricsError, StorageError) as error:
+    except (Explained, OSError) as error:
         print(f"evaluate: {error}", file=sys.stderr)
         return 1
     print(summary(metrics))

@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
         finder = load_finder(a.model)
         found = finder.search([(a.ra, a.dec)], a.survey, a.known, a.force, cache=a.cache).candidates
         picture(found, a.out)
-    except (Explained, FileNotFoundError) as error:
+    except (Explained, OSError) as error:
         print(f"find: {error}", file=sys.stderr)
         return 1
     print(f"{tell(found.to_pylist()[0], finder)}\npicture  {Path(a.out).resolve()}")

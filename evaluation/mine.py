@@ -23,12 +23,11 @@ import pyarrow.parquet as pq
 
 from darkhaloscope import sky
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.results import HARD_NEGATIVES
-from darkhaloscope.schema import SchemaError, to_batch
-from darkhaloscope.storage import StorageError
+from darkhaloscope.schema import to_batch
 from evaluation.scores import Scores, ScoresError, read_scores
 
-REFUSALS = (DatasetError, SchemaError, ScoresError, StorageError)
 """What `mine` raises when it cannot mine; each message says what to do."""
 
 COLUMNS = ("label", "sample", "ra", "dec", "brickname", "region_split")
@@ -76,7 +75,7 @@ def mine(
         Counts, as written to the manifest of the one chunk.
 
     Raises:
-        One of `REFUSALS`.
+        Explained: the scores or the list of lenses cannot be used, or `out` holds another list.
     """
     if committed_chunks(out):
         raise DatasetError(f"{out} holds a committed table already; give another --out")
@@ -245,7 +244,7 @@ def main(argv: list[str] | None = None) -> int:
         facts = mine(
             a.scores, a.known_lenses, a.out, a.top, a.min_probability, a.guard_arcsec, a.force
         )  # fmt: skip
-    except REFUSALS as error:
+    except (Explained, OSError) as error:
         print(f"mine: {error}", file=sys.stderr)
         return 1
     print(

@@ -23,14 +23,13 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from darkhaloscope.config import ConfigError
+from darkhaloscope.errors import Explained
 from darkhaloscope.report.charts import BLUE, ORANGE, draw
 from darkhaloscope.storage import join
 from evaluation.committee import file_hash
 from evaluation.gates.classifiers import FOLDS, Told, told_by_line
 from evaluation.gates.pictures import save
 from evaluation.gates.rows import SPLITS
-from evaluation.score import REFUSALS
 from evaluation.section import Picture, Section, Table, write
 from evaluation.seen import HOST, Seen, see_injections, see_real
 from training.checkpoint import load_finder_model
@@ -87,7 +86,7 @@ def run_probe(
     """Run the probe and write its section; see the module's docstring.
 
     Raises:
-        One of `evaluation.score.REFUSALS`, ConfigError.
+        Explained: data, real lenses or checkpoint cannot be used.
     """
     model, _, trained = load_finder_model(checkpoint, device)
     lenses = see_real(real, model)
@@ -170,7 +169,7 @@ def main(argv: list[str] | None = None) -> int:
     a = parser().parse_args(argv)
     try:
         section = run_probe(a.data, a.checkpoint, a.real, a.out, a.split, a.limit, a.device)
-    except (*REFUSALS, ConfigError) as error:
+    except (Explained, OSError) as error:
         print(f"probe: {error}", file=sys.stderr)
         return 1
     print(f"{section.lead}\n-> {join(a.out, NAME + '.json')}")

@@ -11,11 +11,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from darkhaloscope.dataset import DatasetError
-from darkhaloscope.schema import SchemaError
+from darkhaloscope.errors import Explained
 from darkhaloscope.search.reference import Member, Reference, thinned, write_reference
-from darkhaloscope.storage import StorageError
-from evaluation.calibrate import Calibration, CalibrationError, read_calibration
+from evaluation.calibrate import Calibration, read_calibration
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 
 
@@ -75,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         made = reference_of(read_scores(a.scores), [read_calibration(url) for url in a.calibration])
         write_reference(a.out, made)
-    except (CalibrationError, DatasetError, OSError, SchemaError, ScoresError, StorageError) as error:
+    except (Explained, OSError) as error:
         print(f"reference: {a.scores}: {error}", file=sys.stderr)
         return 1
     probability = "with" if made.calibration is not None else "without"

@@ -26,18 +26,16 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from darkhaloscope.config import ConfigError
-from darkhaloscope.dataset import DatasetError
+from darkhaloscope.errors import Explained
 from darkhaloscope.injection.completeness import AXES
 from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.report.page import duration, number, page_css, percent
-from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
-from darkhaloscope.storage import StorageError, join, read_bytes, replace_file
+from darkhaloscope.storage import join, read_bytes, replace_file
 from evaluation import figures
 from evaluation.gallery import galleries
 from evaluation.section import CHECKS
-from evaluation.workspace import STAGES, Missing, Workspace, WorkspaceError, hash_faults, read_workspace
+from evaluation.workspace import STAGES, Missing, Workspace, hash_faults, read_workspace
 
 PAGE_NAME, JSON_NAME = "report/index.html", "report/report.json"
 _PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
@@ -263,14 +261,7 @@ def main(argv: list[str] | None = None) -> int:
         replace_file(page, render(workspace).encode())
         content = json.dumps(as_json(workspace), indent=1, allow_nan=False)
         replace_file(join(arguments.run, JSON_NAME), content.encode())
-    except (
-        ConfigError,
-        DatasetError,
-        SchemaError,
-        StorageError,
-        WorkspaceError,
-        ValueError,
-    ) as error:
+    except (Explained, OSError) as error:
         print(f"report: {error}", file=sys.stderr)
         return 1
     print(f"-> {page}")

@@ -28,37 +28,20 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
+from darkhaloscope.dataset import commit_chunk, committed_chunks, write_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.results import SCORES
-from darkhaloscope.schema import SchemaError, to_batch
-from darkhaloscope.stage import OutputRefused, StageRun
-from darkhaloscope.storage import StorageError, join, replace_file
+from darkhaloscope.schema import to_batch
+from darkhaloscope.stage import StageRun
+from darkhaloscope.storage import join, replace_file
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.positions import Positions, read_positions
 from evaluation.ahead import ahead
-from evaluation.calibrate import CalibrationError
 from evaluation.committee import Committee, load_committee
 from evaluation.scores import PROVENANCE
 from evaluation.sources import NARROW, Source, StampsAtPositions, stamp_files, stamps_at_positions
-from training.checkpoint import CheckpointError
 from training.preprocess import NormMethod, Preprocessing, PreprocessingError
-from training.shards import DataError
-
-REFUSALS = (
-    CalibrationError,
-    CatalogueError,
-    CheckpointError,
-    DataError,
-    DatasetError,
-    FileNotFoundError,
-    FloatingPointError,
-    OutputRefused,
-    PreprocessingError,
-    SchemaError,
-    StorageError,
-)
-"""What `score` raises when it cannot score; each message says what to do."""
 
 
 def score(
@@ -89,7 +72,7 @@ def score(
         The record of the run, as written to `_stage_config.json`.
 
     Raises:
-        One of `REFUSALS`.
+        Explained: stamps, networks or `out` cannot be used.
     """
     provenance = committee.provenance() | {"data": source.hash, "split": split}
     inputs = {k: provenance[k] for k in ("checkpoint", "data", "calibration") if k in provenance}
@@ -257,7 +240,7 @@ def main(argv: list[str] | None = None) -> int:
         )  # fmt: skip
         if isinstance(source, StampsAtPositions):
             print(f"refused positions, each with its reason -> {write_refused(a.out, source.positions)}")
-    except REFUSALS as error:
+    except (Explained, OSError) as error:
         print(f"score: {error}", file=sys.stderr)
         return 1
     counts = record["counts"]

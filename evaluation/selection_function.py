@@ -23,12 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from darkhaloscope.dataset import DatasetError
+from darkhaloscope.errors import Explained
 from darkhaloscope.injection import completeness as injected
-from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import read_record
 from darkhaloscope.stats.intervals import cluster_sums
-from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes, replace_file
+from darkhaloscope.storage import atomic_output, join, read_bytes, replace_file
 from evaluation.anchors.figures import thresholds_of
 from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table, share_of
 from evaluation.scores import Scores, ScoresError, read_scores
@@ -43,7 +42,6 @@ COLUMNS = ("control_kind", *ONE_BY_ONE)
 BIN = ("low", "high", "n", "found", "hosts", "at", "rate", "low95", "high95")
 """What is stated of a bin of one axis: its edges, counts, mean value, share found and interval."""
 PLANE = ("prior", "grid", "custom_grid", "source", "src_n", "max_offset_over_theta_e")
-REFUSALS = (DatasetError, SchemaError, ScoresError, StorageError, FileNotFoundError)
 
 
 def injections_of(scores: Scores) -> dict[str, np.ndarray]:
@@ -133,7 +131,7 @@ def selection_function(scores_url: str, metrics_url: str, out: str, cells: str) 
     """Measure, write and return the section, in the cells of `CELLS`; see the module's docstring.
 
     Raises:
-        One of `REFUSALS`.
+        Explained: what was scored, or the metrics, cannot be used.
     """
     scores = read_scores(scores_url, COLUMNS)
     thresholds, metrics = read_thresholds(metrics_url, scores)
@@ -244,7 +242,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         section = selection_function(args.scores, args.metrics, args.out, args.cells)
-    except REFUSALS as error:
+    except (Explained, OSError) as error:
         print(f"selection_function: {error}", file=sys.stderr)
         return 1
     print(section.lead)

@@ -18,16 +18,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, read_table, write_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment, load
-from darkhaloscope.stage import OutputRefused, StageRun, input_hash, place, read_record
+from darkhaloscope.stage import StageRun, input_hash, place, read_record
 from darkhaloscope.stats.intervals import cluster_sums, wilson
 from darkhaloscope.storage import join, replace_file
 from evaluation.completeness import CELLS, ENOUGH, Edges, cell_of, shape_of
 from local_spark.generations import as_toml
 from local_spark.smoke import EXPERIMENT
-from local_spark.steps import Step, StepFailed, python, run_steps, spark
+from local_spark.steps import Step, python, run_steps, spark
 
 RADIUS_OVER_THETA_E = (
     1.5  # of the circle that sources are in: beyond the tangential caustic of any lens of the grid
@@ -254,7 +254,7 @@ def main(argv: list[str] | None = None) -> int:
         print(prospect(*cells, a.n, hosts.num_rows, seconds_per_row(a.out, finder)))
         if not a.plan:
             run(a, finder, hosts)
-    except (ConfigError, DatasetError, OutputRefused, StepFailed) as error:
+    except Explained as error:
         print(f"selection: {error}", file=sys.stderr)
         return 1
     return 0
@@ -264,7 +264,7 @@ def run(a: argparse.Namespace, finder: Experiment, hosts: pa.Table) -> None:
     """Inject, score and measure.
 
     Raises:
-        ConfigError, DatasetError, OutputRefused, StepFailed: see what it calls.
+        Explained: see what it calls.
     """
     experiment = over_the_plane(a.experiment, a.sky or join(a.out, "sky"), a.n, hosts)
     file = join(a.out, "selection", f"{experiment.experiment_id}.toml")

@@ -45,13 +45,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from darkhaloscope.dataset import DatasetError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.provenance import sha256_of
-from darkhaloscope.storage import StorageError, atomic_output, join, read_bytes
+from darkhaloscope.storage import atomic_output, join, read_bytes
 from darkhaloscope.survey.bricks import read_brick_table
-from darkhaloscope.survey.errors import CatalogueError, FitsBroken, TransferFailed
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import client_of
 from evaluation.anchors import sets
@@ -62,22 +61,12 @@ from evaluation.anchors.pixels import Source, check
 from evaluation.anchors.section import NAME, as_table, section_of
 from evaluation.committee import Committee, load_committee
 from evaluation.section import Section, write
-from training.checkpoint import CheckpointError
-from training.preprocess import PreprocessingError
-from training.shards import DataError
 
 BATCH = 256
 
 
-class AnchorsError(ValueError):
+class AnchorsError(Explained, ValueError):
     """Anchors that cannot be confronted; the message says what was found and what to do."""
-
-
-REFUSALS = (
-    AnchorsError, CatalogueError, CheckpointError, DataError, DatasetError, FileNotFoundError, FitsBroken,
-    FloatingPointError, PreprocessingError, StorageError, TransferFailed,
-)  # fmt: skip
-"""What `main` tells and gives up on; each message says what to do."""
 
 
 def read_sets(args: argparse.Namespace) -> tuple[Positions, dict[str, int]]:
@@ -230,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
         parser().error("--offline reads --cache: give it, and no --cutout-service")
     try:
         section = run(args)
-    except REFUSALS as error:
+    except (Explained, OSError) as error:
         print(f"anchors: {error}", file=sys.stderr)
         return 1
     print(section.lead)

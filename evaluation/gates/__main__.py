@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from darkhaloscope.config import ConfigError
+from darkhaloscope.errors import Explained
 from darkhaloscope.storage import join
 from evaluation.committee import file_hash
 from evaluation.gates.data import data_gates
@@ -26,7 +26,6 @@ from evaluation.gates.pictures import write_pictures
 from evaluation.gates.rows import SPLITS, read_rows
 from evaluation.gates.verdict import VERDICTS, Gate, counts
 from evaluation.real_lenses import read_real
-from evaluation.score import REFUSALS
 from evaluation.section import Picture, Section, Table, write
 from training.checkpoint import load_finder_model
 
@@ -59,7 +58,7 @@ def run_gates(
         progress: show a bar.
 
     Raises:
-        One of `evaluation.score.REFUSALS`, ConfigError.
+        Explained: data, real lenses or checkpoint cannot be used.
     """
     model, _, trained = load_finder_model(checkpoint, device)
     rows = read_rows(data, trained, limit)
@@ -164,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
         section, gates = run_gates(
             a.data, a.checkpoint, a.out, a.real, a.split, a.limit, a.variants, a.device
         )
-    except (*REFUSALS, ConfigError) as error:
+    except (Explained, OSError) as error:
         print(f"gates: {error}", file=sys.stderr)
         return 1
     for gate in sorted(gates, key=lambda g: VERDICTS.index(g.verdict), reverse=True):
