@@ -30,6 +30,7 @@ from evaluation.calibration import (
     fit_temperature,
     reliability,
 )
+from evaluation.command import command_line
 from evaluation.scores import Scores, read_scores, without_repeats
 
 FORMAT = "dark-halo-scope calibration 1"
@@ -173,11 +174,7 @@ def read_calibration(url: str) -> Calibration:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.calibrate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("calibrate", __doc__)
     p.add_argument("--scores", required=True, help="URL of a scores dataset, of the split val")
     p.add_argument("--out", required=True, help="URL of the JSON file to write")
     return p

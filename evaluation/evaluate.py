@@ -15,13 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.errors import Explained
 from darkhaloscope.results import SCORES
 from darkhaloscope.stage import code_version
 from darkhaloscope.stats.intervals import wilson
@@ -33,6 +33,7 @@ from evaluation.calibrate import (
     read_calibration,
     reliability_of,
 )
+from evaluation.command import command_line, explaining
 from evaluation.quoted import purities, quoted_figures, quoted_points, statistics
 from evaluation.scores import Scores, at_least, read_scores, without_repeats
 from evaluation.strata import COLUMNS, stratify
@@ -185,11 +186,7 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("evaluate", __doc__)
     p.add_argument("--scores", required=True, help="URL of a scores dataset (evaluation.score wrote it)")
     p.add_argument("--out", required=True, help="URL of the folder for metrics.json")
     p.add_argument(
@@ -222,20 +219,15 @@ def _bound(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected COLUMN=VALUE, as theta_over_psf=0.5") from None
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("evaluate")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
-    try:
-        minimum = dict(arguments.minimum)
-        scores = at_least(read_scores(arguments.scores, (*COLUMNS, *minimum)), minimum)
-        calibration = read_calibration(arguments.calibration) if arguments.calibration else None
-        metrics = evaluate(scores, arguments.resamples, arguments.seed, calibration)
-        replace_file(
-            join(arguments.out, METRICS_NAME), json.dumps(metrics, indent=1, allow_nan=False).encode()
-        )
-    except (Explained, OSError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
+    minimum = dict(arguments.minimum)
+    scores = at_least(read_scores(arguments.scores, (*COLUMNS, *minimum)), minimum)
+    calibration = read_calibration(arguments.calibration) if arguments.calibration else None
+    metrics = evaluate(scores, arguments.resamples, arguments.seed, calibration)
+    replace_file(join(arguments.out, METRICS_NAME), json.dumps(metrics, indent=1, allow_nan=False).encode())
     print(summary(metrics))
     print(f"-> {join(arguments.out, METRICS_NAME)}")
     return 0

@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 
 from darkhaloscope import sky
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
-from darkhaloscope.errors import Explained
 from darkhaloscope.results import HARD_NEGATIVES
 from darkhaloscope.schema import to_batch
+from evaluation.command import command_line, explaining
 from evaluation.scores import Scores, ScoresError, read_scores
 
 """What `mine` raises when it cannot mine; each message says what to do."""
@@ -215,7 +215,7 @@ def read_positions(path: str) -> np.ndarray:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.mine", description=__doc__.split("\n\n")[0])
+    p = command_line("mine", __doc__)
     p.add_argument("--scores", nargs="+", required=True, help="score datasets, one a model")
     p.add_argument(
         "--known-lenses",
@@ -237,16 +237,13 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("mine")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
-    try:
-        facts = mine(
-            a.scores, a.known_lenses, a.out, a.top, a.min_probability, a.guard_arcsec, a.force
-        )  # fmt: skip
-    except (Explained, OSError) as error:
-        print(f"mine: {error}", file=sys.stderr)
-        return 1
+    facts = mine(
+        a.scores, a.known_lenses, a.out, a.top, a.min_probability, a.guard_arcsec, a.force
+    )  # fmt: skip
     print(
         f"{facts['galaxies']:,} hard negatives of {facts['candidates']} candidates; {facts['guarded']} lay within "
         f"{a.guard_arcsec:g} arcsec of one of {facts['known_lenses']:,} known lenses -> {a.out}"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from darkhaloscope.errors import Explained
 from darkhaloscope.report.charts import BLUE, ORANGE, draw
 from darkhaloscope.storage import join
+from evaluation.command import command_line, explaining
 from evaluation.committee import file_hash
 from evaluation.gates.classifiers import FOLDS, Told, told_by_line
 from evaluation.gates.pictures import save
@@ -149,11 +150,7 @@ def _paint(real: Seen, injected: Seen, told: Told | None) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.probe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("probe", __doc__)
     p.add_argument("--data", required=True, help="URL of packed shards with injections")
     p.add_argument("--checkpoint", required=True, help="checkpoint of training/train.py")
     p.add_argument("--real", required=True, metavar="PLACE", help="real lenses: a folder of .npz, or stamps")
@@ -164,14 +161,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("probe")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
-    try:
-        section = run_probe(a.data, a.checkpoint, a.real, a.out, a.split, a.limit, a.device)
-    except (Explained, OSError) as error:
-        print(f"probe: {error}", file=sys.stderr)
-        return 1
+    section = run_probe(a.data, a.checkpoint, a.real, a.out, a.split, a.limit, a.device)
     print(f"{section.lead}\n-> {join(a.out, NAME + '.json')}")
     return 0
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from darkhaloscope.errors import Explained
 from darkhaloscope.search.reference import Member, Reference, thinned, write_reference
 from evaluation.calibrate import Calibration, read_calibration
+from evaluation.command import command_line
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 
 
@@ -55,7 +56,7 @@ def reference_of(scores: Scores, calibrations: Sequence[Calibration] = ()) -> Re
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.reference", description=__doc__.split("\n\n")[0])
+    p = command_line("reference", __doc__)
     p.add_argument("--scores", required=True, help="URL of a scores dataset of the test split")
     p.add_argument(
         "--calibration",

@@ -26,13 +26,13 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from darkhaloscope.errors import Explained
 from darkhaloscope.injection.completeness import AXES
 from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.report.page import duration, number, page_css, percent
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import join, read_bytes, replace_file
 from evaluation import figures
+from evaluation.command import command_line, explaining
 from evaluation.gallery import galleries
 from evaluation.section import CHECKS
 from evaluation.workspace import STAGES, Missing, Workspace, hash_faults, read_workspace
@@ -242,28 +242,21 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("report", __doc__)
     p.add_argument("run", help="workspace of a run, such as smoke-out")
     p.add_argument("--experiment-id", help="which experiment, where the workspace holds several")
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("report")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
-    try:
-        workspace = read_workspace(arguments.run, arguments.experiment_id)
-        page = join(arguments.run, PAGE_NAME)
-        replace_file(page, render(workspace).encode())
-        content = json.dumps(as_json(workspace), indent=1, allow_nan=False)
-        replace_file(join(arguments.run, JSON_NAME), content.encode())
-    except (Explained, OSError) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
+    workspace = read_workspace(arguments.run, arguments.experiment_id)
+    page = join(arguments.run, PAGE_NAME)
+    replace_file(page, render(workspace).encode())
+    content = json.dumps(as_json(workspace), indent=1, allow_nan=False)
+    replace_file(join(arguments.run, JSON_NAME), content.encode())
     print(f"-> {page}")
     return 0
 

@@ -17,18 +17,18 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from darkhaloscope.errors import Explained
 from darkhaloscope.injection import completeness as injected
 from darkhaloscope.stage import read_record
 from darkhaloscope.stats.intervals import cluster_sums
 from darkhaloscope.storage import atomic_output, join, read_bytes, replace_file
 from evaluation.anchors.figures import thresholds_of
+from evaluation.command import command_line, explaining
 from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table, share_of
 from evaluation.scores import Scores, ScoresError, read_scores
 from evaluation.section import Picture, Section, Table, write
@@ -220,11 +220,7 @@ def _tables(axes: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Ta
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.selection_function",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("selection_function", __doc__)
     p.add_argument(
         "--scores", required=True, help="scores of injections over the source plane (evaluation.score)"
     )
@@ -237,14 +233,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("selection_function")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = parser().parse_args(argv)
-    try:
-        section = selection_function(args.scores, args.metrics, args.out, args.cells)
-    except (Explained, OSError) as error:
-        print(f"selection_function: {error}", file=sys.stderr)
-        return 1
+    section = selection_function(args.scores, args.metrics, args.out, args.cells)
     print(section.lead)
     print(f"-> {join(args.out, NAME)}.parquet")
     return 0

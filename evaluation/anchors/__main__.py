@@ -37,6 +37,7 @@ import argparse
 import dataclasses
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,7 @@ from evaluation.anchors.galaxies import local_file
 from evaluation.anchors.lenscat import ADMITTED
 from evaluation.anchors.pixels import Source, check
 from evaluation.anchors.section import NAME, as_table, section_of
+from evaluation.command import command_line, explaining
 from evaluation.committee import Committee, load_committee
 from evaluation.section import Section, write
 
@@ -154,13 +156,47 @@ def _named(text: str) -> tuple[str, str]:
     return name, url
 
 
+def _which(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--lenscat", default="", metavar="FILE", help="lenscat's catalog.csv")
+    group.add_argument(
+        "--kinds",
+        nargs="+",
+        default=list(ADMITTED),
+        choices=ADMITTED,
+        metavar="SET",
+        help="sets of lenscat (default all)",
+    )
+    group.add_argument(
+        "--lenses", nargs="+", type=_named, default=[], metavar="NAME=FILE", help="further sets of lenses"
+    )
+    group.add_argument(
+        "--contaminants", nargs="+", default=[], metavar="FILE", help="no lenses, with a column of types"
+    )
+    group.add_argument(
+        "--per-type", type=int, default=100, help="contaminants of a type at most (default 100)"
+    )
+    group.add_argument(
+        "--units", default="", choices=("deg",), help="right ascensions are degrees, though all below 24"
+    )
+    group.add_argument("--without-slacs-bells", action="store_true", help="leave the built-in 99 lenses out")
+
+
+def _where(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--source", default="", help="the survey's root, with coadd/ below it (default the checkpoint's)"
+    )
+    group.add_argument("--sweeps", default="", help="sweeps below it, where a brick has no Tractor file")
+    group.add_argument("--cache", default="", help="folder that keeps what a web server gave")
+    group.add_argument("--offline", action="store_true", help="read --cache alone; ask no server")
+    group.add_argument(
+        "--cutout-service", default="", metavar="URL", help="fallback for bricks that cannot be had"
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.anchors",
-        usage="%(prog)s --checkpoint FILE --metrics FILE --out FOLDER [more, see below]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = command_line(
+        "anchors", __doc__, "%(prog)s --checkpoint FILE --metrics FILE --out FOLDER [more, see below]"
     )
     p.add_argument("--checkpoint", required=True, metavar="FILE", help="finder to confront")
     p.add_argument(
@@ -175,53 +211,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder for anchors.json, anchors.parquet and the sheets",
     )
-    which = p.add_argument_group("which anchors")
-    which.add_argument("--lenscat", default="", metavar="FILE", help="lenscat's catalog.csv")
-    which.add_argument(
-        "--kinds",
-        nargs="+",
-        default=list(ADMITTED),
-        choices=ADMITTED,
-        metavar="SET",
-        help="sets of lenscat (default all)",
-    )
-    which.add_argument(
-        "--lenses", nargs="+", type=_named, default=[], metavar="NAME=FILE", help="further sets of lenses"
-    )
-    which.add_argument(
-        "--contaminants", nargs="+", default=[], metavar="FILE", help="no lenses, with a column of types"
-    )
-    which.add_argument(
-        "--per-type", type=int, default=100, help="contaminants of a type at most (default 100)"
-    )
-    which.add_argument(
-        "--units", default="", choices=("deg",), help="right ascensions are degrees, though all below 24"
-    )
-    which.add_argument("--without-slacs-bells", action="store_true", help="leave the built-in 99 lenses out")
-    where = p.add_argument_group("which pixels")
-    where.add_argument(
-        "--source", default="", help="the survey's root, with coadd/ below it (default the checkpoint's)"
-    )
-    where.add_argument("--sweeps", default="", help="sweeps below it, where a brick has no Tractor file")
-    where.add_argument("--cache", default="", help="folder that keeps what a web server gave")
-    where.add_argument("--offline", action="store_true", help="read --cache alone; ask no server")
-    where.add_argument(
-        "--cutout-service", default="", metavar="URL", help="fallback for bricks that cannot be had"
-    )
+    _which(p.add_argument_group("which anchors"))
+    _where(p.add_argument_group("which pixels"))
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("anchors")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = parser().parse_args(argv)
     if args.offline and (not args.cache or args.cutout_service):
         parser().error("--offline reads --cache: give it, and no --cutout-service")
-    try:
-        section = run(args)
-    except (Explained, OSError) as error:
-        print(f"anchors: {error}", file=sys.stderr)
-        return 1
+    section = run(args)
     print(section.lead)
     for r in section.figures["recall"]:
         if r["stratum"] == "all" and r["n"]:
