@@ -80,8 +80,8 @@ def mine(
     if committed_chunks(out):
         raise DatasetError(f"{out} holds a committed table already; give another --out")
     tables = [read_scores(root, COLUMNS) for root in scores]
-    for root, table in zip(scores, tables, strict=True):
-        if not force:
+    if not force:
+        for root, table in zip(scores, tables, strict=True):
             refuse_second_round(root, table.provenance)
     lenses = np.concatenate([read_positions(path) for path in known_lenses])
     names = _model_names(tables)
@@ -95,16 +95,12 @@ def mine(
             f"{', '.join(scores)}: no negative is left: {[len(c.columns['ra']) for c in chosen]} chosen; lower "
             "--min-probability, or score the training split, which has negatives"
         )
+    models = [t.provenance | {"name": n, "scores_hash": t.hash} for t, n in zip(tables, names, strict=True)]
     facts = {
-        "models": [
-            t.provenance | {"name": n, "scores_hash": t.hash} for t, n in zip(tables, names, strict=True)
-        ],
-        "known_lenses": len(lenses),
-        "guard_arcsec": guard_arcsec,
-        "candidates": [len(c.columns["ra"]) for c in chosen],
-        "guarded": [c.guarded for c in chosen],
+        "models": models, "known_lenses": len(lenses), "guard_arcsec": guard_arcsec,
+        "candidates": [len(c.columns["ra"]) for c in chosen], "guarded": [c.guarded for c in chosen],
         "galaxies": len(merged["ra_key"]),
-    }
+    }  # fmt: skip
     part = write_part(out, 0, 0, [to_batch(HARD_NEGATIVES, merged)], HARD_NEGATIVES.arrow())
     commit_chunk(out, 0, [part], facts)
     return facts

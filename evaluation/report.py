@@ -63,47 +63,62 @@ def render(workspace: Workspace) -> str:
 
 def page_of(workspace: Workspace) -> dict[str, Any]:
     """Return what the template shows."""
-    stages, metrics = workspace.stages, workspace.metrics
     gallery = galleries(workspace)
-    parts = {
-        **{f"stage {name}": record for name, record in stages.items()},
+    return _made_from(workspace) | _measured(workspace.metrics) | {
+        "missing_parts": missing_parts(workspace, gallery),
+        "gallery": gallery,
+        "field_arcsec": workspace.experiment.stamps.size * PIXEL_SCALE_ARCSEC,
+        "sections": sections(workspace),
+        "not_run": not_run(workspace),
+        "completeness": completeness(workspace.completeness),
         "training": workspace.training,
-        "training log": workspace.epochs,
-        "scores": workspace.scoring,
-        "figures": metrics,
-        "completeness": workspace.completeness,
-        "pictures": gallery,
-    }
-    missing = [(name, part.reason) for name, part in parts.items() if isinstance(part, Missing)]
+        "training_facts": _chart(workspace.training, lambda t: list(flatten(t["data"]))),
+        "curves": _chart(workspace.epochs, figures.training_curves),
+        "epochs": workspace.epochs,
+        "stages": [(name, meaning, stage_card(workspace.stages[name])) for name, meaning in STAGES.items()],
+        "scoring": stage_card(workspace.scoring),
+        "failures": workspace.failures,
+        "step_seconds": workspace.step_seconds,
+    }  # fmt: skip
+
+
+def _made_from(workspace: Workspace) -> dict[str, Any]:
+    """Return what the run was made from, and whether it belongs together."""
     return {
         "experiment": workspace.experiment,
         "config_hash": workspace.experiment.digest(),
         "config": list(flatten(workspace.experiment.as_dict())),
         "code_version": code_version(),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "missing_parts": missing,
         "faults": hash_faults(workspace),
         "hashes": workspace.hashes,
-        "gallery": gallery,
-        "field_arcsec": workspace.experiment.stamps.size * PIXEL_SCALE_ARCSEC,
+    }
+
+
+def _measured(metrics: dict[str, Any] | Missing) -> dict[str, Any]:
+    """Return the figures of the test set with their charts."""
+    return {
         "metrics": metrics,
         "roc": _chart(metrics, figures.roc),
         "histogram": _chart(metrics, figures.histogram),
         "purity": _chart(metrics, lambda m: purity_table(m["purity"])),
         "reliability": _chart(metrics, figures.reliability),
-        "sections": sections(workspace),
-        "not_run": not_run(workspace),
         "strata": strata(metrics),
-        "completeness": completeness(workspace.completeness),
-        "training": workspace.training,
-        "training_facts": _chart(workspace.training, lambda t: list(flatten(t["data"]))),
-        "curves": _chart(workspace.epochs, figures.training_curves),
-        "epochs": workspace.epochs,
-        "stages": [(name, meaning, stage_card(stages[name])) for name, meaning in STAGES.items()],
-        "scoring": stage_card(workspace.scoring),
-        "failures": workspace.failures,
-        "step_seconds": workspace.step_seconds,
     }
+
+
+def missing_parts(workspace: Workspace, gallery: Any) -> list[tuple[str, str]]:
+    """Return (part, why it is not there) of what a whole report has and this one lacks."""
+    parts = {
+        **{f"stage {name}": record for name, record in workspace.stages.items()},
+        "training": workspace.training,
+        "training log": workspace.epochs,
+        "scores": workspace.scoring,
+        "figures": workspace.metrics,
+        "completeness": workspace.completeness,
+        "pictures": gallery,
+    }
+    return [(name, part.reason) for name, part in parts.items() if isinstance(part, Missing)]
 
 
 def as_json(workspace: Workspace) -> dict[str, Any]:
