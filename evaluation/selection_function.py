@@ -26,13 +26,13 @@ import pyarrow.parquet as pq
 from darkhaloscope.injection import completeness as injected
 from darkhaloscope.stage import read_record
 from darkhaloscope.stats.intervals import cluster_sums
-from darkhaloscope.storage import atomic_output, join, read_bytes, replace_file
-from evaluation.anchors.figures import thresholds_of
+from darkhaloscope.storage import atomic_output, join, replace_file
 from evaluation.command import command_line, explaining
 from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table, share_of
 from evaluation.scores import Scores, ScoresError, read_scores
 from evaluation.section import Picture, Section, Table, write
 from evaluation.selection_plots import curves, map_of
+from evaluation.thresholds import read_metrics, thresholds_of
 
 NAME = "selection_function"
 HOST_EDGES = (0, 17, 18, 18.5, 19, 19.5, 20, 21, 40)
@@ -56,27 +56,6 @@ def injections_of(scores: Scores) -> dict[str, np.ndarray]:
             f"none of the {len(rows)} scores is of an injection; score injections over the source plane"
         )
     return {k: v[rows] for k, v in scores.columns.items()}
-
-
-def read_thresholds(url: str, scores: Scores) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return FPR name -> threshold, and the metrics they are of, which have to be of the scores' checkpoint.
-
-    Raises:
-        ScoresError: of another checkpoint or averaging, or no such file.
-    """
-    try:
-        metrics = json.loads(read_bytes(url))
-        theirs, thresholds = metrics["scored_with"], thresholds_of(metrics)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ScoresError(f"{url}: not a metrics.json of evaluation.evaluate: {error!r}") from error
-    if wrong := [k for k in ("checkpoint", "d4") if theirs.get(k) != scores.provenance.get(k)]:
-        found = {k: (theirs.get(k), scores.provenance.get(k)) for k in wrong}
-        raise ScoresError(
-            f"{url}: its thresholds and the scores differ in {found}; evaluate the same checkpoint, scored the same way"
-        )
-    if not thresholds:
-        raise ScoresError(f"{url}: no threshold: its negatives are too few for any")
-    return thresholds, metrics
 
 
 def prior_of(scores: Scores) -> tuple[dict[str, Any], list[str]]:
@@ -134,7 +113,9 @@ def selection_function(scores_url: str, metrics_url: str, out: str, cells: str) 
         Explained: what was scored, or the metrics, cannot be used.
     """
     scores = read_scores(scores_url, COLUMNS)
-    thresholds, metrics = read_thresholds(metrics_url, scores)
+    metrics = read_metrics(metrics_url, {k: scores.provenance.get(k) for k in ("checkpoint", "d4")})
+    if not (thresholds := thresholds_of(metrics)):
+        raise ScoresError(f"{metrics_url}: no threshold: its negatives are too few for any")
     columns = injections_of(scores)
     prior, warnings = prior_of(scores)
     cell = cell_of(columns, CELLS[cells])

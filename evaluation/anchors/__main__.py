@@ -35,11 +35,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -50,12 +48,11 @@ from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.provenance import sha256_of
-from darkhaloscope.storage import atomic_output, join, read_bytes
+from darkhaloscope.storage import atomic_output, join
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import client_of
 from evaluation.anchors import sets
-from evaluation.anchors.figures import thresholds_of
 from evaluation.anchors.galaxies import local_file
 from evaluation.anchors.lenscat import ADMITTED
 from evaluation.anchors.pixels import Source, check
@@ -63,6 +60,7 @@ from evaluation.anchors.section import NAME, as_table, section_of
 from evaluation.command import command_line, explaining
 from evaluation.committee import Committee, load_committee
 from evaluation.section import Section, write
+from evaluation.thresholds import read_metrics
 
 BATCH = 256
 
@@ -92,26 +90,6 @@ def read_sets(args: argparse.Namespace) -> tuple[Positions, dict[str, int]]:
     return sets.join(found), left_out
 
 
-def read_metrics(url: str, checkpoint: str) -> dict[str, Any]:
-    """Return the `metrics.json` of `evaluation.evaluate`, which has to be of this checkpoint.
-
-    Raises:
-        AnchorsError: of another checkpoint, or no such file.
-    """
-    try:
-        metrics = json.loads(read_bytes(url))
-        of = metrics["scored_with"].get("checkpoint")
-        thresholds_of(metrics)
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AnchorsError(f"{url}: not a metrics.json of evaluation.evaluate: {error!r}") from error
-    if of != (own := sha256_of(Path(checkpoint))[:16]):
-        raise AnchorsError(
-            f"{url}: its thresholds are those of checkpoint {of}, and {checkpoint} is {own}; score and evaluate "
-            "this one first"
-        )
-    return metrics
-
-
 def logits_of(committee: Committee, stamps: pa.Table) -> np.ndarray:
     """Return the logit of each stamp, (m,) float32."""
     made = [np.empty(0, np.float32)]
@@ -122,7 +100,8 @@ def logits_of(committee: Committee, stamps: pa.Table) -> np.ndarray:
 
 def run(args: argparse.Namespace) -> Section:
     """Read, gate, cut, score and write; return the section."""
-    metrics = read_metrics(args.metrics, args.checkpoint)
+    checkpoint = sha256_of(Path(args.checkpoint))[:16]
+    metrics = read_metrics(args.metrics, {"checkpoint": checkpoint})
     anchors, left_out = read_sets(args)
     committee = load_committee(
         [args.checkpoint], d4=bool(metrics["scored_with"].get("d4")), device=args.device
@@ -135,7 +114,7 @@ def run(args: argparse.Namespace) -> Section:
     with atomic_output(join(args.out, f"{NAME}.parquet")) as sink:
         pq.write_table(table, sink)
     stamps = dict(zip(checked.row.tolist(), pixels_of(checked.stamps), strict=True))
-    made_from = {"checkpoint": sha256_of(Path(args.checkpoint))[:16], "thresholds": metrics["scores_hash"]}
+    made_from = {"checkpoint": checkpoint, "thresholds": metrics["scores_hash"]}
     section = section_of(table, stamps, metrics, made_from, left_out, args.out)
     write(args.out, NAME, section)
     return section

@@ -11,10 +11,11 @@ from darkhaloscope.results import ANCHORS
 from darkhaloscope.schema import to_batch
 from darkhaloscope.storage import join, replace_file
 from evaluation.anchors import visibility
-from evaluation.anchors.figures import Columns, columns_of, contamination, counts, recall, thresholds_of
+from evaluation.anchors.figures import Columns, columns_of, contamination, counts, recall
 from evaluation.anchors.pixels import GATES, Checked
 from evaluation.anchors.sheets import sheets
 from evaluation.section import Picture, Section, Table
+from evaluation.thresholds import thresholds_of
 
 NAME = "anchors"
 SHOWN = 400  # refusals in the page, at most
