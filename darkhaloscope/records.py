@@ -192,9 +192,22 @@ _RATE = (
     Column("rows", STR, "", "all (every injection) or clean (metrics_ok only)"),
     Column("n", I64, "", "injections in the bin"),
     Column("n_detectable", I64, "", "of those, arc_snr at least the stated threshold"),
+    Column("n_hosts", I64, "", "galaxies that the injections of the bin share"),
     Column("completeness", F64, "", "n_detectable / n; null in an empty bin", nullable=True),
-    Column("ci_low", F64, "", "Wilson 95 % lower bound; null in an empty bin", nullable=True),
-    Column("ci_high", F64, "", "Wilson 95 % upper bound; null in an empty bin", nullable=True),
+    Column(
+        "ci_low",
+        F64,
+        "",
+        "95 % lower bound, Wilson with hosts as clusters; null in an empty bin",
+        nullable=True,
+    ),
+    Column(
+        "ci_high",
+        F64,
+        "",
+        "95 % upper bound, Wilson with hosts as clusters; null in an empty bin",
+        nullable=True,
+    ),
     Column("snr_threshold", F64, "", "the threshold"),
 )
 _BIN = (

@@ -147,9 +147,27 @@ SELECTION = Schema(
         Column("threshold", F64, "", "logit from which an injection counts as found"),
         Column("n", I64, "", "injections in the cell"),
         Column("n_found", I64, "", "of those, found"),
+        Column("n_hosts", I64, "", "galaxies that the injections of the cell share"),
+        Column(
+            "sum_n_n", I64, "", "sum over hosts of (injections in the cell)^2, for intervals of several cells"
+        ),
+        Column("sum_n_found", I64, "", "sum over hosts of injections times found"),
+        Column("sum_found_found", I64, "", "sum over hosts of found^2"),
         Column("completeness", F64, "", "n_found / n; null in an empty cell", nullable=True),
-        Column("ci_low", F64, "", "Wilson 95 % lower bound; null in an empty cell", nullable=True),
-        Column("ci_high", F64, "", "Wilson 95 % upper bound; null in an empty cell", nullable=True),
+        Column(
+            "ci_low",
+            F64,
+            "",
+            "95 % lower bound, Wilson with hosts as clusters; null in an empty cell",
+            nullable=True,
+        ),
+        Column(
+            "ci_high",
+            F64,
+            "",
+            "95 % upper bound, Wilson with hosts as clusters; null in an empty cell",
+            nullable=True,
+        ),
     ),
 )
 

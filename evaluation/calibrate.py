@@ -20,11 +20,10 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
-from darkhaloscope.dataset import DatasetError
-from darkhaloscope.schema import SchemaError
+from darkhaloscope.errors import Explained
 from darkhaloscope.stage import code_version
 from darkhaloscope.stats.calibration import Temperature, at_prevalence
-from darkhaloscope.storage import StorageError, read_bytes
+from darkhaloscope.storage import read_bytes
 from darkhaloscope.writing import replace_file
 from evaluation.calibration import (
     Isotonic,
@@ -32,8 +31,8 @@ from evaluation.calibration import (
     fit_temperature,
     reliability,
 )
-from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
-from training.roc import MetricsError
+from evaluation.command import command_line
+from evaluation.scores import Scores, read_scores, without_repeats
 
 FORMAT = "dark-halo-scope calibration 1"
 MODEL = (
@@ -42,7 +41,7 @@ MODEL = (
 )  # of a scoring's provenance: what a calibration must share with the scores it is used on
 
 
-class CalibrationError(RuntimeError):
+class CalibrationError(Explained, RuntimeError):
     """A calibration that cannot be read or does not belong here; the message says what to do."""
 
 
@@ -176,11 +175,7 @@ def read_calibration(url: str) -> Calibration:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.calibrate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("calibrate", __doc__)
     p.add_argument("--scores", required=True, help="URL of a scores dataset, of the split val")
     p.add_argument("--out", required=True, help="URL of the JSON file to write")
     return p
@@ -192,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         made = calibrate(read_scores(a.scores))
         write_calibration(a.out, made)
-    except (CalibrationError, DatasetError, MetricsError, SchemaError, ScoresError, StorageError) as error:
+    except (Explained, OSError) as error:
         print(f"calibrate: {a.scores}: {error}", file=sys.stderr)
         return 1
     t = made.temperature

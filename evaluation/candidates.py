@@ -10,19 +10,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 
 from darkhaloscope.config import positive
-from darkhaloscope.errors import Explained
 from evaluation.candidate_page import order
 from evaluation.candidate_page.build import write_page
 from evaluation.candidate_page.catalogue import read_catalogue
+from evaluation.command import command_line, explaining
 
 BLIND_ONLY = ("repeats", "planted_lenses", "planted_nonlenses")
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.candidates", description=__doc__.split("\n\n")[0])
+    p = command_line("candidates", __doc__)
     p.add_argument("catalogue", help="the folder `candidates` of a search")
     p.add_argument("--out", help="where, without ending (default: CATALOGUE-page); writes OUT.html or OUT/index.html, "
                    "and OUT.key.csv")  # fmt: skip
@@ -53,7 +54,8 @@ def items_of(arguments: argparse.Namespace) -> list[order.Item]:
     return order.blinded(catalogue, arguments.seed, arguments.repeats, lenses, nonlenses, arguments.planted)
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("candidates")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     p = parser()
     arguments = p.parse_args(argv)
@@ -61,12 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         flags = ", ".join("--" + n.replace("_", "-") for n in given)
         p.error(f"{flags}: only with --blind, since an object under its own name gives the answer away")
     out = arguments.out or f"{arguments.catalogue.rstrip('/')}-page"
-    try:
-        items = items_of(arguments)
-        page = write_page(items, out, arguments.title, arguments.blind)
-    except Explained as error:
-        print(f"candidates: {error}", file=sys.stderr)
-        return 1
+    items = items_of(arguments)
+    page = write_page(items, out, arguments.title, arguments.blind)
     planted = sum(i.kind in (order.LENS, order.NONLENS) for i in items)
     repeated = sum(i.kind == order.REPEAT for i in items)
     print(f"{len(items):,} pictures ({planted} planted, {repeated} repeats) -> {page}; key -> {out}.key.csv")

@@ -81,7 +81,7 @@ class Committee:
         """Return the columns `logit`, `logit_spread` and `probability` of rows that have a stamp.
 
         Raises:
-            DataError, PreprocessingError, SchemaError, FloatingPointError: see `make_batch` and `predict`.
+            DataError, PreprocessingError, SchemaError, NotFinite: see `make_batch` and `predict`.
         """
         logits = [self._logits(member, table, where) for member in self.members]
         if len(logits) == 1:

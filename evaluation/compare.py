@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
 
-from darkhaloscope.dataset import DatasetError
-from darkhaloscope.schema import SchemaError
 from darkhaloscope.stats.intervals import matched_difference, wilson
-from darkhaloscope.storage import StorageError
 from evaluation.calibrate import model_of
+from evaluation.command import command_line, explaining
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 from evaluation.section import Section, Table, write
 from training.operating_points import FPR_TARGETS, MIN_EVENTS, fpr_name
-from training.roc import MetricsError, roc_curve
+from training.roc import roc_curve
 
 SECTION = "compare"
 
@@ -151,11 +150,7 @@ def _row(c: Comparison) -> list[Any]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.compare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("compare", __doc__)
     p.add_argument("a", help="URL of the first model's scores")
     p.add_argument("b", help="URL of the second model's scores, of the same stamps")
     p.add_argument(
@@ -165,16 +160,13 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("compare")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
-    try:
-        names = (arguments.names[0], arguments.names[1])
-        section = section_of(names, read_scores(arguments.a), read_scores(arguments.b))
-        url = write(arguments.out, SECTION, section)
-    except (DatasetError, MetricsError, SchemaError, ScoresError, StorageError) as error:
-        print(f"compare: {error}", file=sys.stderr)
-        return 1
+    names = (arguments.names[0], arguments.names[1])
+    section = section_of(names, read_scores(arguments.a), read_scores(arguments.b))
+    url = write(arguments.out, SECTION, section)
     print(section.lead)
     print(f"-> {url}")
     return 0

@@ -25,7 +25,7 @@ from pyarrow.fs import FSSpecHandler, PyFileSystem
 from darkhaloscope.injection import completeness as injected
 from darkhaloscope.results import SELECTION
 from darkhaloscope.schema import check_schema, to_batch
-from darkhaloscope.stats.intervals import wilson
+from darkhaloscope.stats.intervals import cluster_sums, clustered
 from darkhaloscope.storage import filesystem
 
 Edges = Mapping[str, tuple[float, ...]]
@@ -51,6 +51,8 @@ all depths and hosts together, can be filled on a laptop."""
 
 AXES = tuple(CELLS["fine"])
 ENOUGH = 500  # injections of a cell, for an interval of +-0.04
+SUMS = ("n", "n_found", "n_hosts", "sum_n_n", "sum_n_found", "sum_found_found")
+"""Columns of SELECTION that are `CLUSTER_SUMS`: injections of one host share its pixels."""
 KEY = "selection"  # of the file's metadata, JSON: prior, thresholds, and the limits of the injections
 
 
@@ -72,18 +74,18 @@ def cell_of(values: Mapping[str, np.ndarray], edges: Edges) -> np.ndarray:
 
 
 def cells_table(
-    cell: np.ndarray, logit: np.ndarray, thresholds: Mapping[str, float], edges: Edges
+    cell: np.ndarray, host: np.ndarray, logit: np.ndarray, thresholds: Mapping[str, float], edges: Edges
 ) -> pa.Table:
     """Return the SELECTION table: every cell at every threshold, empty ones too.
 
     Args:
         cell: (n,) of `cell_of`.
+        host: (n,) host_id of the injections.
         logit: (n,) of the injections.
         thresholds: FPR name -> logit from which an injection counts as found.
         edges: of the cells, as in `CELLS`.
     """
-    usable, n_cells = cell >= 0, math.prod(shape_of(edges))
-    n = np.bincount(cell[usable], minlength=n_cells)
+    n_cells = math.prod(shape_of(edges))
     boxes = list(itertools.product(*(list(itertools.pairwise(map(float, edges[a]))) for a in AXES)))
     where = {
         f"{axis}_{end}": [box[i][k] for box in boxes]
@@ -92,19 +94,24 @@ def cells_table(
     }
     batches = []
     for name, threshold in thresholds.items():
-        found = np.bincount(cell[usable & (logit >= threshold)], minlength=n_cells)
-        batches.append(to_batch(SELECTION, where | rates(found, n) | {
+        sums = cluster_sums(cell, host, logit >= threshold, n_cells)
+        batches.append(to_batch(SELECTION, where | rates(sums) | {
             "fpr": [name] * n_cells, "threshold": np.full(n_cells, threshold),
         }))  # fmt: skip
     return pa.Table.from_batches(batches, SELECTION.arrow())
 
 
-def rates(found: np.ndarray, n: np.ndarray) -> dict[str, object]:
-    """Return counts, share and 95 % Wilson interval as columns; null where there is nothing to divide by."""
-    low, high = wilson(found, n)
-    share = np.divide(found, n, out=np.full(len(n), np.nan), where=n > 0)
-    columns = {"completeness": share, "ci_low": low, "ci_high": high}
-    return {"n": n, "n_found": found} | {k: pa.array(v, mask=n == 0) for k, v in columns.items()}
+def rates(sums: np.ndarray) -> dict[str, object]:
+    """Return `SUMS`, share and 95 % interval as columns; null where there is nothing to divide by."""
+    columns = dict(zip(("completeness", "ci_low", "ci_high"), share_of(sums), strict=True))
+    empty = sums[:, 0] == 0
+    return dict(zip(SUMS, sums.T, strict=True)) | {k: pa.array(v, mask=empty) for k, v in columns.items()}
+
+
+def share_of(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the share found and its 95 % interval (`clustered`), from (..., 6) `CLUSTER_SUMS`; NaN without any."""
+    n, found = sums[..., 0], sums[..., 1]
+    return np.divide(found, n, out=np.full(n.shape, np.nan), where=n > 0), *clustered(sums)
 
 
 @dataclass(frozen=True)
@@ -112,14 +119,14 @@ class SelectionFunction:
     """Completeness by cell at one threshold.
 
     edges: of the cells, for each of `AXES`.
-    n, found: (theta_E, source magnitude, psfsize, depth, host magnitude) int64, injections and those found.
+    sums: (theta_E, source magnitude, psfsize, depth, host magnitude, 6) int64, `CLUSTER_SUMS` of injections, those
+        found, and hosts.
     limits: lowest and highest value among the injections, for each of `AXES`.
     facts: what the file says of itself: prior, thresholds, checkpoint and data.
     """
 
     edges: Edges
-    n: np.ndarray
-    found: np.ndarray
+    sums: np.ndarray
     limits: Mapping[str, tuple[float, float]]
     facts: Mapping[str, Any]
 
@@ -154,10 +161,9 @@ class SelectionFunction:
             low, high = self.limits[axis]
             inside &= (values >= low) & (values <= high)
             bins.append(np.maximum(injected.bin_of(values, self.edges[axis]), 0))
-        n, found = (t.sum(axis=-1) if host_mag is None else t for t in (self.n, self.found))
-        n, found = (np.where(inside, t[tuple(bins)], 0) for t in (n, found))
-        value = np.divide(found, n, out=np.full(n.shape, np.nan), where=n > 0)
-        return value, *wilson(found, n)
+        # A host has one magnitude: cells that differ in nothing else share none, and their sums add up.
+        sums = self.sums.sum(axis=-2) if host_mag is None else self.sums
+        return share_of(np.where(inside[..., None], sums[tuple(bins)], 0))
 
 
 def read_selection_function(url: str, fpr: str) -> SelectionFunction:
@@ -177,6 +183,6 @@ def read_selection_function(url: str, fpr: str) -> SelectionFunction:
     edges = {a: tuple(np.unique([mine.column(f"{a}_{end}") for end in ("low", "high")])) for a in AXES}
     if mine.num_rows != math.prod(shape_of(edges)):
         raise ValueError(f"{url}: {mine.num_rows} cells at {fpr!r}, expected {math.prod(shape_of(edges))}")
-    n, found = (mine.column(c).to_numpy().reshape(shape_of(edges)) for c in ("n", "n_found"))
+    sums = np.stack([mine.column(c).to_numpy() for c in SUMS], axis=-1).reshape(*shape_of(edges), len(SUMS))
     facts = json.loads(table.schema.metadata[KEY.encode()])
-    return SelectionFunction(edges, n, found, facts["limits"], facts)
+    return SelectionFunction(edges, sums, facts["limits"], facts)

@@ -15,33 +15,32 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from darkhaloscope.dataset import DatasetError
 from darkhaloscope.results import SCORES
-from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
 from darkhaloscope.stats.intervals import wilson
-from darkhaloscope.storage import StorageError, join
+from darkhaloscope.storage import join
 from darkhaloscope.writing import replace_file
 from evaluation.bootstrap import MIN_CELLS, CellBootstrap, resample_cells
 from evaluation.calibrate import (
     Calibration,
-    CalibrationError,
     check_calibration,
     read_calibration,
     reliability_of,
 )
+from evaluation.command import command_line, explaining
 from evaluation.quoted import purities, quoted_figures, quoted_points, statistics
-from evaluation.scores import Scores, ScoresError, at_least, read_scores, without_repeats
+from evaluation.scores import Scores, at_least, read_scores, without_repeats
 from evaluation.strata import COLUMNS, stratify
 from training.calibration import binary_score_frac, calibrated_binary_score_frac
 from training.operating_points import MIN_EVENTS, fpr_name
-from training.roc import MetricsError, Roc, auroc, roc_curve
+from training.roc import Roc, auroc, roc_curve
 
 METRICS_NAME = "metrics.json"
 FORMAT = 3  # of metrics.json; raise it when a reader of the old one would misread or miss a key
@@ -188,11 +187,7 @@ def summary(metrics: dict[str, Any]) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("evaluate", __doc__)
     p.add_argument("--scores", required=True, help="URL of a scores dataset (evaluation.score wrote it)")
     p.add_argument("--out", required=True, help="URL of the folder for metrics.json")
     p.add_argument(
@@ -225,20 +220,15 @@ def _bound(text: str) -> tuple[str, float]:
         raise argparse.ArgumentTypeError(f"{text!r}: expected COLUMN=VALUE, as theta_over_psf=0.5") from None
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("evaluate")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
-    try:
-        minimum = dict(arguments.minimum)
-        scores = at_least(read_scores(arguments.scores, (*COLUMNS, *minimum)), minimum)
-        calibration = read_calibration(arguments.calibration) if arguments.calibration else None
-        metrics = evaluate(scores, arguments.resamples, arguments.seed, calibration)
-        replace_file(
-            join(arguments.out, METRICS_NAME), json.dumps(metrics, indent=1, allow_nan=False).encode()
-        )
-    except (CalibrationError, DatasetError, SchemaError, ScoresError, MetricsError, StorageError) as error:
-        print(f"evaluate: {error}", file=sys.stderr)
-        return 1
+    minimum = dict(arguments.minimum)
+    scores = at_least(read_scores(arguments.scores, (*COLUMNS, *minimum)), minimum)
+    calibration = read_calibration(arguments.calibration) if arguments.calibration else None
+    metrics = evaluate(scores, arguments.resamples, arguments.seed, calibration)
+    replace_file(join(arguments.out, METRICS_NAME), json.dumps(metrics, indent=1, allow_nan=False).encode())
     print(summary(metrics))
     print(f"-> {join(arguments.out, METRICS_NAME)}")
     return 0

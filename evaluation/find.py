@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from matplotlib.image import imsave
 
-from darkhaloscope.errors import Explained
 from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.report.pictures import lupton_rgb
 from evaluation import load_finder
+from evaluation.command import command_line, explaining
 from evaluation.finder import Finder
 
 SCALE = 6  # screen pixels of one of the stamp's
@@ -62,7 +63,7 @@ def picture(table: pa.Table, path: str) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.find", description=__doc__.split("\n\n")[0])
+    p = command_line("find", __doc__)
     p.add_argument("ra", type=float, help="right ascension, decimal degrees")
     p.add_argument("dec", type=float, help="declination, decimal degrees")
     p.add_argument("--model", required=True, help="folder of training.export")
@@ -76,16 +77,13 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("find")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
-    try:
-        finder = load_finder(a.model)
-        found = finder.search([(a.ra, a.dec)], a.survey, a.known, a.force, cache=a.cache).candidates
-        picture(found, a.out)
-    except (Explained, FileNotFoundError) as error:
-        print(f"find: {error}", file=sys.stderr)
-        return 1
+    finder = load_finder(a.model)
+    found = finder.search([(a.ra, a.dec)], a.survey, a.known, a.force, cache=a.cache).candidates
+    picture(found, a.out)
     print(f"{tell(found.to_pylist()[0], finder)}\npicture  {Path(a.out).resolve()}")
     return 0
 

@@ -12,13 +12,14 @@ import csv
 import io
 import json
 import sys
+from collections.abc import Sequence
 from statistics import mean, median_low
 from typing import Any
 
-from darkhaloscope.errors import Explained
 from darkhaloscope.report.page import number, percent
 from darkhaloscope.writing import replace_file
 from evaluation.agreement import measured
+from evaluation.command import command_line, explaining
 from evaluation.gradebook import GRADES, REPEAT, GradesError, guarded, read_grades, read_key
 
 
@@ -112,7 +113,7 @@ def _with_range(found: dict[str, Any], name: str) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.grades", description=__doc__.split("\n\n")[0])
+    p = command_line("grades", __doc__)
     merge = p.add_subparsers(required=True, metavar="merge").add_parser(
         "merge", help="merge grades, measure agreement"
     )
@@ -126,23 +127,20 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("grades")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
-    try:
-        key = read_key(arguments.key)
-        grades = read_grades(arguments.grades, key)
-        if not grades:
-            raise GradesError(
-                f"{', '.join(arguments.grades)}: no grades; export them from the page after grading"
-            )
-        rows, found = merged(grades), measured(grades)
-        replace_file(f"{arguments.out}.csv", as_csv(rows).encode())
-        content = {"catalogue": key.catalogue, "pages": sorted(key.pages), "objects": len(rows), **found}
-        replace_file(f"{arguments.out}.json", json.dumps(content, indent=1, allow_nan=False).encode())
-    except (Explained, OSError) as error:
-        print(f"grades: {error}", file=sys.stderr)
-        return 1
+    key = read_key(arguments.key)
+    grades = read_grades(arguments.grades, key)
+    if not grades:
+        raise GradesError(
+            f"{', '.join(arguments.grades)}: no grades; export them from the page after grading"
+        )
+    rows, found = merged(grades), measured(grades)
+    replace_file(f"{arguments.out}.csv", as_csv(rows).encode())
+    content = {"catalogue": key.catalogue, "pages": sorted(key.pages), "objects": len(rows), **found}
+    replace_file(f"{arguments.out}.json", json.dumps(content, indent=1, allow_nan=False).encode())
     print(as_text(found))
     print(f"{number(len(rows))} objects -> {arguments.out}.csv; agreement -> {arguments.out}.json")
     return 0

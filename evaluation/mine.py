@@ -24,11 +24,10 @@ import pyarrow.parquet as pq
 from darkhaloscope import sky
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
 from darkhaloscope.results import HARD_NEGATIVES
-from darkhaloscope.schema import SchemaError, to_batch
-from darkhaloscope.storage import StorageError
+from darkhaloscope.schema import to_batch
+from evaluation.command import command_line, explaining
 from evaluation.scores import Scores, ScoresError, read_scores
 
-REFUSALS = (DatasetError, SchemaError, ScoresError, StorageError)
 """What `mine` raises when it cannot mine; each message says what to do."""
 
 COLUMNS = ("label", "sample", "ra", "dec", "brickname", "region_split")
@@ -76,13 +75,13 @@ def mine(
         Counts, as written to the manifest of the one chunk.
 
     Raises:
-        One of `REFUSALS`.
+        Explained: the scores or the list of lenses cannot be used, or `out` holds another list.
     """
     if committed_chunks(out):
         raise DatasetError(f"{out} holds a committed table already; give another --out")
     tables = [read_scores(root, COLUMNS) for root in scores]
-    for root, table in zip(scores, tables, strict=True):
-        if not force:
+    if not force:
+        for root, table in zip(scores, tables, strict=True):
             refuse_second_round(root, table.provenance)
     lenses = np.concatenate([read_positions(path) for path in known_lenses])
     names = _model_names(tables)
@@ -96,16 +95,12 @@ def mine(
             f"{', '.join(scores)}: no negative is left: {[len(c.columns['ra']) for c in chosen]} chosen; lower "
             "--min-probability, or score the training split, which has negatives"
         )
+    models = [t.provenance | {"name": n, "scores_hash": t.hash} for t, n in zip(tables, names, strict=True)]
     facts = {
-        "models": [
-            t.provenance | {"name": n, "scores_hash": t.hash} for t, n in zip(tables, names, strict=True)
-        ],
-        "known_lenses": len(lenses),
-        "guard_arcsec": guard_arcsec,
-        "candidates": [len(c.columns["ra"]) for c in chosen],
-        "guarded": [c.guarded for c in chosen],
+        "models": models, "known_lenses": len(lenses), "guard_arcsec": guard_arcsec,
+        "candidates": [len(c.columns["ra"]) for c in chosen], "guarded": [c.guarded for c in chosen],
         "galaxies": len(merged["ra_key"]),
-    }
+    }  # fmt: skip
     part = write_part(out, 0, 0, [to_batch(HARD_NEGATIVES, merged)], HARD_NEGATIVES.arrow())
     commit_chunk(out, 0, [part], facts)
     return facts
@@ -216,7 +211,7 @@ def read_positions(path: str) -> np.ndarray:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.mine", description=__doc__.split("\n\n")[0])
+    p = command_line("mine", __doc__)
     p.add_argument("--scores", nargs="+", required=True, help="score datasets, one a model")
     p.add_argument(
         "--known-lenses",
@@ -238,16 +233,13 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("mine")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
-    try:
-        facts = mine(
-            a.scores, a.known_lenses, a.out, a.top, a.min_probability, a.guard_arcsec, a.force
-        )  # fmt: skip
-    except REFUSALS as error:
-        print(f"mine: {error}", file=sys.stderr)
-        return 1
+    facts = mine(
+        a.scores, a.known_lenses, a.out, a.top, a.min_probability, a.guard_arcsec, a.force
+    )  # fmt: skip
     print(
         f"{facts['galaxies']:,} hard negatives of {facts['candidates']} candidates; {facts['guarded']} lay within "
         f"{a.guard_arcsec:g} arcsec of one of {facts['known_lenses']:,} known lenses -> {a.out}"

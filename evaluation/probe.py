@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,14 +24,13 @@ from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from darkhaloscope.config import ConfigError
 from darkhaloscope.report.charts import BLUE, ORANGE, draw
 from darkhaloscope.storage import join
+from evaluation.command import command_line, explaining
 from evaluation.committee import file_hash
 from evaluation.gates.classifiers import FOLDS, Told, told_by_line
 from evaluation.gates.pictures import save
 from evaluation.gates.rows import SPLITS
-from evaluation.score import REFUSALS
 from evaluation.section import Picture, Section, Table, write
 from evaluation.seen import HOST, Seen, see_injections, see_real
 from training.checkpoint import load_finder_model
@@ -87,7 +87,7 @@ def run_probe(
     """Run the probe and write its section; see the module's docstring.
 
     Raises:
-        One of `evaluation.score.REFUSALS`, ConfigError.
+        Explained: data, real lenses or checkpoint cannot be used.
     """
     model, _, trained = load_finder_model(checkpoint, device)
     lenses = see_real(real, model)
@@ -150,11 +150,7 @@ def _paint(real: Seen, injected: Seen, told: Told | None) -> str:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.probe",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("probe", __doc__)
     p.add_argument("--data", required=True, help="URL of packed shards with injections")
     p.add_argument("--checkpoint", required=True, help="checkpoint of training/train.py")
     p.add_argument("--real", required=True, metavar="PLACE", help="real lenses: a folder of .npz, or stamps")
@@ -165,14 +161,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("probe")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
-    try:
-        section = run_probe(a.data, a.checkpoint, a.real, a.out, a.split, a.limit, a.device)
-    except (*REFUSALS, ConfigError) as error:
-        print(f"probe: {error}", file=sys.stderr)
-        return 1
+    section = run_probe(a.data, a.checkpoint, a.real, a.out, a.split, a.limit, a.device)
     print(f"{section.lead}\n-> {join(a.out, NAME + '.json')}")
     return 0
 

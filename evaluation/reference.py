@@ -11,11 +11,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from darkhaloscope.dataset import DatasetError
-from darkhaloscope.schema import SchemaError
+from darkhaloscope.errors import Explained
 from darkhaloscope.search.reference import Member, Reference, thinned, write_reference
-from darkhaloscope.storage import StorageError
-from evaluation.calibrate import Calibration, CalibrationError, read_calibration
+from evaluation.calibrate import Calibration, read_calibration
+from evaluation.command import command_line
 from evaluation.scores import Scores, ScoresError, read_scores, without_repeats
 
 
@@ -57,7 +56,7 @@ def reference_of(scores: Scores, calibrations: Sequence[Calibration] = ()) -> Re
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.reference", description=__doc__.split("\n\n")[0])
+    p = command_line("reference", __doc__)
     p.add_argument("--scores", required=True, help="URL of a scores dataset of the test split")
     p.add_argument(
         "--calibration",
@@ -75,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         made = reference_of(read_scores(a.scores), [read_calibration(url) for url in a.calibration])
         write_reference(a.out, made)
-    except (CalibrationError, DatasetError, OSError, SchemaError, ScoresError, StorageError) as error:
+    except (Explained, OSError) as error:
         print(f"reference: {a.scores}: {error}", file=sys.stderr)
         return 1
     probability = "with" if made.calibration is not None else "without"

@@ -26,19 +26,17 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from darkhaloscope.config import ConfigError
-from darkhaloscope.dataset import DatasetError
 from darkhaloscope.injection.completeness import AXES
 from darkhaloscope.records import PIXEL_SCALE_ARCSEC, STAMPS
 from darkhaloscope.report.page import duration, number, page_css, percent
-from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import code_version
-from darkhaloscope.storage import StorageError, join, read_bytes
+from darkhaloscope.storage import join, read_bytes
 from darkhaloscope.writing import replace_file
 from evaluation import figures
+from evaluation.command import command_line, explaining
 from evaluation.gallery import galleries
 from evaluation.section import CHECKS
-from evaluation.workspace import STAGES, Missing, Workspace, WorkspaceError, hash_faults, read_workspace
+from evaluation.workspace import STAGES, Missing, Workspace, hash_faults, read_workspace
 
 PAGE_NAME, JSON_NAME = "report/index.html", "report/report.json"
 _PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
@@ -66,47 +64,62 @@ def render(workspace: Workspace) -> str:
 
 def page_of(workspace: Workspace) -> dict[str, Any]:
     """Return what the template shows."""
-    stages, metrics = workspace.stages, workspace.metrics
     gallery = galleries(workspace)
-    parts = {
-        **{f"stage {name}": record for name, record in stages.items()},
+    return _made_from(workspace) | _measured(workspace.metrics) | {
+        "missing_parts": missing_parts(workspace, gallery),
+        "gallery": gallery,
+        "field_arcsec": workspace.experiment.stamps.size * PIXEL_SCALE_ARCSEC,
+        "sections": sections(workspace),
+        "not_run": not_run(workspace),
+        "completeness": completeness(workspace.completeness),
         "training": workspace.training,
-        "training log": workspace.epochs,
-        "scores": workspace.scoring,
-        "figures": metrics,
-        "completeness": workspace.completeness,
-        "pictures": gallery,
-    }
-    missing = [(name, part.reason) for name, part in parts.items() if isinstance(part, Missing)]
+        "training_facts": _chart(workspace.training, lambda t: list(flatten(t["data"]))),
+        "curves": _chart(workspace.epochs, figures.training_curves),
+        "epochs": workspace.epochs,
+        "stages": [(name, meaning, stage_card(workspace.stages[name])) for name, meaning in STAGES.items()],
+        "scoring": stage_card(workspace.scoring),
+        "failures": workspace.failures,
+        "step_seconds": workspace.step_seconds,
+    }  # fmt: skip
+
+
+def _made_from(workspace: Workspace) -> dict[str, Any]:
+    """Return what the run was made from, and whether it belongs together."""
     return {
         "experiment": workspace.experiment,
         "config_hash": workspace.experiment.digest(),
         "config": list(flatten(workspace.experiment.as_dict())),
         "code_version": code_version(),
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        "missing_parts": missing,
         "faults": hash_faults(workspace),
         "hashes": workspace.hashes,
-        "gallery": gallery,
-        "field_arcsec": workspace.experiment.stamps.size * PIXEL_SCALE_ARCSEC,
+    }
+
+
+def _measured(metrics: dict[str, Any] | Missing) -> dict[str, Any]:
+    """Return the figures of the test set with their charts."""
+    return {
         "metrics": metrics,
         "roc": _chart(metrics, figures.roc),
         "histogram": _chart(metrics, figures.histogram),
         "purity": _chart(metrics, lambda m: purity_table(m["purity"])),
         "reliability": _chart(metrics, figures.reliability),
-        "sections": sections(workspace),
-        "not_run": not_run(workspace),
         "strata": strata(metrics),
-        "completeness": completeness(workspace.completeness),
-        "training": workspace.training,
-        "training_facts": _chart(workspace.training, lambda t: list(flatten(t["data"]))),
-        "curves": _chart(workspace.epochs, figures.training_curves),
-        "epochs": workspace.epochs,
-        "stages": [(name, meaning, stage_card(stages[name])) for name, meaning in STAGES.items()],
-        "scoring": stage_card(workspace.scoring),
-        "failures": workspace.failures,
-        "step_seconds": workspace.step_seconds,
     }
+
+
+def missing_parts(workspace: Workspace, gallery: Any) -> list[tuple[str, str]]:
+    """Return (part, why it is not there) of what a whole report has and this one lacks."""
+    parts = {
+        **{f"stage {name}": record for name, record in workspace.stages.items()},
+        "training": workspace.training,
+        "training log": workspace.epochs,
+        "scores": workspace.scoring,
+        "figures": workspace.metrics,
+        "completeness": workspace.completeness,
+        "pictures": gallery,
+    }
+    return [(name, part.reason) for name, part in parts.items() if isinstance(part, Missing)]
 
 
 def as_json(workspace: Workspace) -> dict[str, Any]:
@@ -245,35 +258,21 @@ def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.report",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("report", __doc__)
     p.add_argument("run", help="workspace of a run, such as smoke-out")
     p.add_argument("--experiment-id", help="which experiment, where the workspace holds several")
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("report")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     arguments = parser().parse_args(argv)
-    try:
-        workspace = read_workspace(arguments.run, arguments.experiment_id)
-        page = join(arguments.run, PAGE_NAME)
-        replace_file(page, render(workspace).encode())
-        content = json.dumps(as_json(workspace), indent=1, allow_nan=False)
-        replace_file(join(arguments.run, JSON_NAME), content.encode())
-    except (
-        ConfigError,
-        DatasetError,
-        SchemaError,
-        StorageError,
-        WorkspaceError,
-        ValueError,
-    ) as error:
-        print(f"report: {error}", file=sys.stderr)
-        return 1
+    workspace = read_workspace(arguments.run, arguments.experiment_id)
+    page = join(arguments.run, PAGE_NAME)
+    replace_file(page, render(workspace).encode())
+    content = json.dumps(as_json(workspace), indent=1, allow_nan=False)
+    replace_file(join(arguments.run, JSON_NAME), content.encode())
     print(f"-> {page}")
     return 0
 

@@ -28,38 +28,21 @@ import pyarrow as pa
 import torch
 from tqdm import tqdm
 
-from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, write_part
+from darkhaloscope.dataset import commit_chunk, committed_chunks, write_part
 from darkhaloscope.results import SCORES
-from darkhaloscope.schema import SchemaError, to_batch
-from darkhaloscope.stage import OutputRefused, StageRun
-from darkhaloscope.storage import StorageError, join
+from darkhaloscope.schema import to_batch
+from darkhaloscope.stage import StageRun
+from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import read_brick_table
 from darkhaloscope.survey.errors import CatalogueError
 from darkhaloscope.survey.positions import Positions, read_positions
 from darkhaloscope.writing import replace_file
 from evaluation.ahead import ahead
-from evaluation.calibrate import CalibrationError
+from evaluation.command import command_line, explaining
 from evaluation.committee import Committee, load_committee
 from evaluation.scores import PROVENANCE
 from evaluation.sources import NARROW, Source, StampsAtPositions, stamp_files, stamps_at_positions
-from training.checkpoint import CheckpointError
 from training.preprocess import NormMethod, Preprocessing, PreprocessingError
-from training.shards import DataError
-
-REFUSALS = (
-    CalibrationError,
-    CatalogueError,
-    CheckpointError,
-    DataError,
-    DatasetError,
-    FileNotFoundError,
-    FloatingPointError,
-    OutputRefused,
-    PreprocessingError,
-    SchemaError,
-    StorageError,
-)
-"""What `score` raises when it cannot score; each message says what to do."""
 
 
 def score(
@@ -90,7 +73,7 @@ def score(
         The record of the run, as written to `_stage_config.json`.
 
     Raises:
-        One of `REFUSALS`.
+        Explained: stamps, networks or `out` cannot be used.
     """
     provenance = committee.provenance() | {"data": source.hash, "split": split}
     inputs = {k: provenance[k] for k in ("checkpoint", "data", "calibration") if k in provenance}
@@ -160,13 +143,19 @@ def _with_logits(committee: Committee, table: pa.Table, where: str) -> pa.Record
     return to_batch(SCORES, {n: table.column(n) for n in NARROW} | committee.score(table, where))
 
 
+def _positions(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--coadds", help="URL with coadd/ below it, such as a cache of stage 4b")
+    group.add_argument("--bricks", help="the release's survey-bricks table")
+    group.add_argument("--cache", default="", help="folder or S3 URL to keep copies of bricks in")
+    group.add_argument(
+        "--object-type", default="", help="what all of them are, as lens or random, if no column says"
+    )
+    group.add_argument("--units", default="", choices=("deg",), help="RAs of 0 to 24 are degrees")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.score",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("score", __doc__)
     p.add_argument(
         "--checkpoint", required=True, nargs="+", metavar="FILE",
         help="checkpoint of training/train.py; several are an ensemble: the mean of their calibrated logits",
@@ -180,19 +169,7 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--positions", metavar="FILE", help="table of positions, deg: CSV, FITS, VOTable or Parquet"
     )
-    p.add_argument("--coadds", help="with --positions: URL with coadd/ below it, such as a cache of stage 4b")
-    p.add_argument("--bricks", help="with --positions: the release's survey-bricks table")
-    p.add_argument(
-        "--cache", default="", help="with --positions: folder or S3 URL to keep copies of bricks in"
-    )
-    p.add_argument(
-        "--object-type",
-        default="",
-        help="with --positions: what all of them are, as lens or random, if no column says",
-    )
-    p.add_argument(
-        "--units", default="", choices=("deg",), help="with --positions: RAs of 0 to 24 are degrees"
-    )
+    _positions(p.add_argument_group("with --positions"))
     p.add_argument(
         "--split",
         default="test",
@@ -242,25 +219,22 @@ def write_refused(out: str, positions: Positions) -> str:
     return url
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("score")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
     split = "all" if a.positions else a.split
     facts = {"checkpoint": ", ".join(a.checkpoint), "data": a.data or a.positions, "device": a.device}
-    try:
-        committee = load_committee(a.checkpoint, a.calibration, a.d4, a.device)
-        if a.norm_method:
-            for path, member in zip(a.checkpoint, committee.members, strict=True):
-                check_expected(member.preprocessing, {"norm_method": a.norm_method}, path)
-        source = source_of(a, committee)
-        record = score(
-            committee, source, split, a.out, a.batch_size, a.overwrite, a.take_over, facts=facts
-        )  # fmt: skip
-        if isinstance(source, StampsAtPositions):
-            print(f"refused positions, each with its reason -> {write_refused(a.out, source.positions)}")
-    except REFUSALS as error:
-        print(f"score: {error}", file=sys.stderr)
-        return 1
+    committee = load_committee(a.checkpoint, a.calibration, a.d4, a.device)
+    if a.norm_method:
+        for path, member in zip(a.checkpoint, committee.members, strict=True):
+            check_expected(member.preprocessing, {"norm_method": a.norm_method}, path)
+    source = source_of(a, committee)
+    record = score(
+        committee, source, split, a.out, a.batch_size, a.overwrite, a.take_over, facts=facts
+    )  # fmt: skip
+    if isinstance(source, StampsAtPositions):
+        print(f"refused positions, each with its reason -> {write_refused(a.out, source.positions)}")
     counts = record["counts"]
     print(f"scored {counts['scored']:,} stamps, {counts['without_stamp']:,} rows had none -> {a.out}")
     return 0

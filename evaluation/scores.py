@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from darkhaloscope.dataset import committed_files, content_hash, open_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.results import SCORES
 from darkhaloscope.schema import check_schema
 from darkhaloscope.stage import read_record
@@ -18,7 +19,7 @@ PROVENANCE = "scored_with"
 """Key of the file metadata that holds, as JSON, which model scored which data and how."""
 
 
-class ScoresError(ValueError):
+class ScoresError(Explained, ValueError):
     """Scores that cannot be evaluated; the message names the dataset, what was found and what to do."""
 
 

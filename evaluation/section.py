@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from darkhaloscope.errors import Explained
 from darkhaloscope.report.page import Table
 from darkhaloscope.stage import code_version
 from darkhaloscope.storage import filesystem, join, read_bytes
@@ -25,6 +26,10 @@ CHECKS = {
     "selection_function": ("Selection function: which lenses are found?", "make selection-function"),
 }
 """Sections of a whole report: what each asks, and the command that writes it."""
+
+
+class SectionError(Explained, ValueError):
+    """A file among the sections that is none; the message names it and says what to do."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ def read_all(folder: str) -> dict[str, dict[str, Any]]:
     """Return the sections in a folder, by name; files of another format are not sections.
 
     Raises:
-        ValueError: a file is not JSON; it is named.
+        SectionError: a file is not JSON; it is named.
     """
     fs, path = filesystem(folder)
     found = {}
@@ -85,7 +90,7 @@ def read_all(folder: str) -> dict[str, dict[str, Any]]:
         try:
             content = json.loads(read_bytes(join(folder, name)))
         except ValueError as error:
-            raise ValueError(
+            raise SectionError(
                 f"{join(folder, name)}: not JSON ({error}); make it again or remove it"
             ) from error
         if isinstance(content, dict) and content.get("format") == FORMAT:

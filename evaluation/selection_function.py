@@ -7,8 +7,8 @@ whether they make an arc or not, so that a share found times the circle's area i
 selection-function` makes and scores them on the simulated sky; docs/selection-function.md says how for the survey.
 An injection is found where its logit reaches the threshold of an FPR that `metrics.json` of the same checkpoint gives.
 
-Writes selection_function.parquet (every cell of theta_E, source magnitude, seeing, depth and host magnitude, with N and
-its Wilson interval; empty cells are null), selection_function.json (a section of the report) and its plots.
+Writes selection_function.parquet (every cell of theta_E, source magnitude, seeing, depth and host magnitude, with N,
+its hosts and an interval; empty cells are null), selection_function.json (a section of the report) and its plots.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ import argparse
 import itertools
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 
-from darkhaloscope.dataset import DatasetError
 from darkhaloscope.injection import completeness as injected
-from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import read_record
-from darkhaloscope.storage import StorageError, join, read_bytes
+from darkhaloscope.stats.intervals import cluster_sums
+from darkhaloscope.storage import join
 from darkhaloscope.writing import atomic_output, replace_file
-from evaluation.anchors.figures import rate, thresholds_of
-from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table
+from evaluation.command import command_line, explaining
+from evaluation.completeness import AXES, CELLS, ENOUGH, KEY, cell_of, cells_table, share_of
 from evaluation.scores import Scores, ScoresError, read_scores
 from evaluation.section import Picture, Section, Table, write
 from evaluation.selection_plots import curves, map_of
+from evaluation.thresholds import read_metrics, thresholds_of
 
 NAME = "selection_function"
 HOST_EDGES = (0, 17, 18, 18.5, 19, 19.5, 20, 21, 40)
 ONE_BY_ONE = {axis: injected.AXES.get(axis, HOST_EDGES) for axis in AXES}
 """Edges of the axes where each is shown alone: finer than the cells'."""
-COLUMNS = ("is_control", "control_kind", "replicate", *ONE_BY_ONE)
+COLUMNS = ("control_kind", *ONE_BY_ONE)
+BIN = ("low", "high", "n", "found", "hosts", "at", "rate", "low95", "high95")
+"""What is stated of a bin of one axis: its edges, counts, mean value, share found and interval."""
 PLANE = ("prior", "grid", "custom_grid", "source", "src_n", "max_offset_over_theta_e")
-REFUSALS = (DatasetError, SchemaError, ScoresError, StorageError, FileNotFoundError)
 
 
 def injections_of(scores: Scores) -> dict[str, np.ndarray]:
@@ -56,27 +57,6 @@ def injections_of(scores: Scores) -> dict[str, np.ndarray]:
             f"none of the {len(rows)} scores is of an injection; score injections over the source plane"
         )
     return {k: v[rows] for k, v in scores.columns.items()}
-
-
-def read_thresholds(url: str, scores: Scores) -> tuple[dict[str, float], dict[str, Any]]:
-    """Return FPR name -> threshold, and the metrics they are of, which have to be of the scores' checkpoint.
-
-    Raises:
-        ScoresError: of another checkpoint or averaging, or no such file.
-    """
-    try:
-        metrics = json.loads(read_bytes(url))
-        theirs, thresholds = metrics["scored_with"], thresholds_of(metrics)
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ScoresError(f"{url}: not a metrics.json of evaluation.evaluate: {error!r}") from error
-    if wrong := [k for k in ("checkpoint", "d4") if theirs.get(k) != scores.provenance.get(k)]:
-        found = {k: (theirs.get(k), scores.provenance.get(k)) for k in wrong}
-        raise ScoresError(
-            f"{url}: its thresholds and the scores differ in {found}; evaluate the same checkpoint, scored the same way"
-        )
-    if not thresholds:
-        raise ScoresError(f"{url}: no threshold: its negatives are too few for any")
-    return thresholds, metrics
 
 
 def prior_of(scores: Scores) -> tuple[dict[str, Any], list[str]]:
@@ -107,42 +87,40 @@ def prior_of(scores: Scores) -> tuple[dict[str, Any], list[str]]:
 def one_axis(
     columns: Mapping[str, np.ndarray], thresholds: Mapping[str, float]
 ) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """Return axis -> FPR name -> one entry a bin: edges, mean of its values, n, found, rate, interval (None: empty)."""
-    made: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for axis, edges in ONE_BY_ONE.items():
-        values = columns[axis].astype(np.float64)
-        bins = injected.bin_of(values, edges)
-        made[axis] = {
-            name: [
-                _entry(values[bins == i], found[bins == i], *edge)
-                for i, edge in enumerate(itertools.pairwise(edges))
-            ]
-            for name, found in ((name, columns["logit"] >= t) for name, t in thresholds.items())
-        }
-    return made
-
-
-def _entry(values: np.ndarray, found: np.ndarray, low: float, high: float) -> dict[str, Any]:
+    """Return axis -> FPR name -> one entry a bin: `BIN`, of which those but the counts are None where it is empty."""
     return {
-        "low": float(low),
-        "high": float(high),
-        "at": float(values.mean()) if len(values) else None,
-        **rate(found),
+        axis: {name: _bins(columns, axis, columns["logit"] >= t) for name, t in thresholds.items()}
+        for axis in ONE_BY_ONE
     }
+
+
+def _bins(columns: Mapping[str, np.ndarray], axis: str, found: np.ndarray) -> list[dict[str, Any]]:
+    values, edges = columns[axis].astype(np.float64), ONE_BY_ONE[axis]
+    bins, n_bins = injected.bin_of(values, edges), len(edges) - 1
+    sums = cluster_sums(bins, columns["host_id"], found, n_bins)
+    inside = bins >= 0
+    at = np.bincount(bins[inside], values[inside], n_bins) / np.maximum(sums[:, 0], 1)
+    shares = np.stack([at, *share_of(sums)], axis=-1).tolist()
+    return [
+        dict(zip(BIN, (*map(float, edge), *counts, *(share if counts[0] else [None] * 4)), strict=True))
+        for edge, counts, share in zip(itertools.pairwise(edges), sums[:, :3].tolist(), shares, strict=True)
+    ]
 
 
 def selection_function(scores_url: str, metrics_url: str, out: str, cells: str) -> Section:
     """Measure, write and return the section, in the cells of `CELLS`; see the module's docstring.
 
     Raises:
-        One of `REFUSALS`.
+        Explained: what was scored, or the metrics, cannot be used.
     """
     scores = read_scores(scores_url, COLUMNS)
-    thresholds, metrics = read_thresholds(metrics_url, scores)
+    metrics = read_metrics(metrics_url, {k: scores.provenance.get(k) for k in ("checkpoint", "d4")})
+    if not (thresholds := thresholds_of(metrics)):
+        raise ScoresError(f"{metrics_url}: no threshold: its negatives are too few for any")
     columns = injections_of(scores)
     prior, warnings = prior_of(scores)
     cell = cell_of(columns, CELLS[cells])
-    table = cells_table(cell, columns["logit"], thresholds, CELLS[cells])
+    table = cells_table(cell, columns["host_id"], columns["logit"], thresholds, CELLS[cells])
     limits = {
         a: [float(c.min()), float(c.max())] for a in AXES if len(c := columns[a][np.isfinite(columns[a])])
     }
@@ -174,7 +152,8 @@ _TITLES = {
     "map": "Completeness at {}: theta_E and source",
 }
 _CAPTIONS = {
-    "curves": f"95 % Wilson intervals; hollow: fewer than {ENOUGH} injections; bins without any are left out",
+    "curves": f"95 % intervals, a host's injections as a cluster; hollow: fewer than {ENOUGH} injections; "
+    "bins without any are left out",
     "map": "share found and N in each cell; a dash: no injection",
 }
 
@@ -183,8 +162,8 @@ def _lead(counts: Mapping[str, int], warnings: list[str], unresolved: list[str])
     filled = counts["cells"] - counts["empty_cells"]
     text = (
         f"{counts['injections']:,} injections on {counts['hosts']:,} hosts in {filled:,} of {counts['cells']:,} cells; "
-        f"{counts['cells_with_enough']:,} cells have {ENOUGH} or more. Of injections with a stamp; rows of one host "
-        "count as independent."
+        f"{counts['cells_with_enough']:,} cells have {ENOUGH} or more. Of injections with a stamp; "
+        "intervals take those of one host as a cluster."
     )
     if unresolved:
         text += f" Unresolved, since too few negatives set the threshold: {', '.join(unresolved)}."
@@ -212,10 +191,10 @@ def _drawn_from(prior: Mapping[str, Any]) -> Table:
 
 
 def _tables(axes: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Table]:
-    keys = ("low", "high", "n", "found", "rate", "low95", "high95")
+    keys = ("low", "high", "n", "found", "hosts", "rate", "low95", "high95")
     return [
-        Table(("from", "to", "N", "found", "completeness", "low", "high"), [[row[k] for k in keys] for row in rows],
-              f"{axis} at {name} (logit {thresholds[name]:.3g})")
+        Table(("from", "to", "N", "found", "hosts", "completeness", "low", "high"),
+              [[row[k] for k in keys] for row in rows], f"{axis} at {name} (logit {thresholds[name]:.3g})")
         for axis, by_name in axes.items()
         for name, rows in by_name.items()
     ]  # fmt: skip
@@ -223,11 +202,7 @@ def _tables(axes: Mapping[str, Any], thresholds: Mapping[str, float]) -> list[Ta
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.selection_function",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("selection_function", __doc__)
     p.add_argument(
         "--scores", required=True, help="scores of injections over the source plane (evaluation.score)"
     )
@@ -240,14 +215,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("selection_function")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = parser().parse_args(argv)
-    try:
-        section = selection_function(args.scores, args.metrics, args.out, args.cells)
-    except REFUSALS as error:
-        print(f"selection_function: {error}", file=sys.stderr)
-        return 1
+    section = selection_function(args.scores, args.metrics, args.out, args.cells)
     print(section.lead)
     print(f"-> {join(args.out, NAME)}.parquet")
     return 0

@@ -6,7 +6,7 @@ the virtual injection their host would have had, so both classes are divided by 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from darkhaloscope.results import SCORES
 from darkhaloscope.sky import galactic_latitude
-from darkhaloscope.stats.intervals import clopper_pearson, wilson
+from darkhaloscope.stats.intervals import clopper_pearson, cluster_sums, clustered
 from darkhaloscope.survey.maskbits import BITS, bad_pixels
 from training.roc import auroc, auroc_interval, roc_curve
 
@@ -51,7 +51,7 @@ def stratify(columns: Mapping[str, np.ndarray], label: np.ndarray, threshold: fl
     A galaxy's type, mask and footprint are classes with names; every other axis has edges.
 
     Args:
-        columns: `logit` and the columns of `COLUMNS`, each (n,).
+        columns: `logit`, `host_id` and the columns of `COLUMNS`, each (n,).
         label: (n,) bool.
         threshold: logit at and above which a row counts as found.
 
@@ -68,16 +68,13 @@ def stratify(columns: Mapping[str, np.ndarray], label: np.ndarray, threshold: fl
             {
                 "low": edges[i],
                 "high": edges[i + 1],
-                **_figures(columns["logit"], label, index == i, threshold),
+                **_figures(columns, label, index == i, threshold),
             }
             for i in range(len(axis.edges) + 1)
         ]
         strata[axis.column] = _axis(_column(axis.column), bins, label, index < 0)
     for name, (meaning, classes) in _classes(columns).items():
-        bins = [
-            {"name": k, **_figures(columns["logit"], label, classes == k, threshold)}
-            for k in np.unique(classes)
-        ]
+        bins = [{"name": k, **_figures(columns, label, classes == k, threshold)} for k in np.unique(classes)]
         strata[name] = _axis(("", meaning), bins, label, np.zeros(len(label), bool))
     return strata
 
@@ -129,26 +126,33 @@ def _axis(
     return {"unit": what[0], "meaning": what[1], "bins": bins, "missing": lost}
 
 
-def _figures(logit: np.ndarray, label: np.ndarray, inside: np.ndarray, threshold: float) -> dict[str, Any]:
-    """Return N and rates of one bin; a rate of an empty class is None, not 0."""
-    positives, negatives = inside & label, inside & ~label
+def _figures(
+    columns: Mapping[str, np.ndarray], label: np.ndarray, inside: np.ndarray, threshold: float
+) -> dict[str, Any]:
+    """Return N and rates of one bin; a rate of an empty class is None, not 0.
+
+    Negatives are one row a galaxy (`scores.without_repeats`); injections share hosts, and their interval knows it.
+    """
+    logit, positives, negatives = columns["logit"], inside & label, inside & ~label
+    found = logit >= threshold
     m, n = int(positives.sum()), int(negatives.sum())
+    by_host = cluster_sums(np.where(positives, 0, -1), columns["host_id"], found, 1)[0]
     roc = roc_curve(logit[inside], label[inside]) if m and n else None
     low, high = auroc_interval(roc) if roc else (None, None)
     return {
         "n_positives": m,
         "n_negatives": n,
-        **_rate("tpr", logit[positives] >= threshold, wilson),
-        **_rate("fpr", logit[negatives] >= threshold, clopper_pearson),
+        **_rate("tpr", found[positives], clustered(by_host)),
+        **_rate("fpr", found[negatives], clopper_pearson(found[negatives].sum(), n)),
         "auroc": auroc(roc) if roc else None,
         "auroc_low": low,
         "auroc_high": high,
     }
 
 
-def _rate(name: str, hits: np.ndarray, interval: Callable[..., Any]) -> dict[str, float | None]:
+def _rate(name: str, hits: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> dict[str, float | None]:
     """Return a rate with its bounds, all None where there are no rows."""
     if not hits.size:
         return {name: None, f"{name}_low": None, f"{name}_high": None}
-    low, high = interval(hits.sum(), hits.size)
+    low, high = bounds
     return {name: float(hits.mean()), f"{name}_low": float(low), f"{name}_high": float(high)}

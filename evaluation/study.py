@@ -28,6 +28,7 @@ from darkhaloscope.experiment import Experiment, load
 from darkhaloscope.injection.hosts import rows_per_host
 from darkhaloscope.simulated.field import FieldPlan
 from darkhaloscope.writing import replace_file
+from evaluation.command import command_line
 from evaluation.committee import load_committee
 from evaluation.mine import mine
 from evaluation.score import score
@@ -178,11 +179,7 @@ def write_page(study: Study, page: Path | None) -> dict[str, Any]:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    p = command_line("study", __doc__)
     p.add_argument(
         "--size",
         choices=("small", "gpu"),

@@ -9,6 +9,7 @@ comparisons together (Bonferroni); where it holds 0 the difference is within noi
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,18 +68,11 @@ def statistics(folders: dict[str, list[Path]], plan: dict[str, Any]) -> dict[str
         found[v] = {"runs": results[v], "figures": {}}
         for i, name in enumerate(names):
             entry = {"mean": float(x[:, i].mean()), "seeds": x[:, i].tolist()}
-            if v != plan["base"] and plan["base"] in values:
+            if v in others and plan["base"] in values:
                 base = values[plan["base"]]
                 seeds = pooled[i] * (1 / len(x) + 1 / len(base))
                 test = np.var(drawn[v][:, i] - drawn[plan["base"]][:, i], ddof=1)
-                difference, half = x[:, i].mean() - base[:, i].mean(), width * np.sqrt(seeds + test)
-                known = bool(np.isfinite(half))
-                entry |= {
-                    "difference": float(difference),
-                    "low": float(difference - half) if known else None,
-                    "high": float(difference + half) if known else None,
-                    "verdict": verdict(difference, half),
-                }
+                entry |= _difference(x[:, i].mean() - base[:, i].mean(), width * np.sqrt(seeds + test))
             found[v]["figures"][name] = entry
     first = next(iter(results.values()))[0]
     return {
@@ -87,6 +81,15 @@ def statistics(folders: dict[str, list[Path]], plan: dict[str, Any]) -> dict[str
         "comparisons": len(others), "unresolved": sorted({n for s in results.values() for r in s
                                                           for n in r["figures"]["unresolved"] if n in names}),
         "n_positives": first["figures"]["n_positives"], "n_negatives": first["figures"]["n_negatives"],
+    }  # fmt: skip
+
+
+def _difference(difference: float, half: float) -> dict[str, Any]:
+    """Return a difference with its interval, which has no bounds where seeds were too few for any."""
+    known = bool(np.isfinite(half))
+    low, high = (float(difference + side * half) if known else None for side in (-1, 1))
+    return {
+        "difference": float(difference), "low": low, "high": high, "verdict": verdict(difference, half)
     }  # fmt: skip
 
 
@@ -99,21 +102,12 @@ def verdict(difference: float, half: float) -> str:
 
 def describe(found: dict[str, Any], plan: dict[str, Any]) -> str:
     """Return the page as Markdown."""
-    base, main = plan["base"], plan["main_figure"]
-    variants = {v["name"]: v for v in plan["variant"]}
-    seconds = [r["train_seconds"] + r["score_seconds"] for v in found["variants"].values() for r in v["runs"]]
-    first = found["variants"][base]["runs"][0]
-    hosts = ", ".join(f"{n:,} {s}" for s, n in found["hosts"].items())
     lines = [
         "# Study: one thing at a time from generation 2",
         "",
-        f"Written by `python -m evaluation.study --size {found['size']}` from its runs' files (code version "
-        f"{found['code_version']}); what is compared stands in `evaluation/study.toml`. Device: {found['device']}. "
-        f"{len(seconds)} runs of {min(seconds):.0f} to {max(seconds):.0f} s, {sum(seconds) / 60:.0f} minutes in all "
-        f"(shards not counted); {first['arch']}, {first['epochs']} epochs; simulated hosts: {hosts}.",
+        _runs(found, plan),
         "",
-        f"One test set for all: {found['n_positives']:,} lenses and {found['n_negatives']:,} others, with the "
-        "simulated sky's own PSF, galaxies as sources, and peculiar galaxies among the others.",
+        _test_set(found),
         "",
     ]
     if found["unresolved"]:
@@ -122,31 +116,61 @@ def describe(found: dict[str, Any], plan: dict[str, Any]) -> str:
             f"{', '.join(found['unresolved'])}. Of the rates that a search runs at, those, this run ranks nothing.",
             "",
         ]
-    lines += [
-        f"Differences are from {base}, with the interval that holds for all {found['comparisons']} comparisons "
-        f"together at {CONFIDENCE:.0%}: scatter of seeds ({found['degrees_of_freedom']} degrees of freedom, "
-        f'{found["seed_scatter"][main]:.4f} in {main}) and of the test set. "Within noise": the interval holds 0.',
-        "",
-        "| variant | " + " | ".join(plan["figures"]) + f" | {main} minus {base}'s | verdict |",
-        "|---" * (len(plan["figures"]) + 3) + "|",
-    ]
-    for name, one in found["variants"].items():
-        figures = one["figures"]
-        cells = [
-            f"{figures[n]['mean']:.3f}" + ("*" if n in found["unresolved"] else "") for n in plan["figures"]
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + f" | {interval(figures[main])} | "
-                     f"{figures[main].get('verdict', '')} |")  # fmt: skip
-    lines += ["", "\\* unresolved", "", "## What was asked, what the seed claimed, what holds", ""]
-    lines += ["| variant | question | the seed document's claim | here |", "|---|---|---|---|"]
-    for name, one in found["variants"].items():
-        lines.append(
-            f"| {name} | {variants[name]['question']} | {variants[name]['claim']} | {holds(one, found['unresolved'])} |"
-        )
-    missing = [n for n in variants if n not in found["variants"]]
-    if missing:
+    lines += [_comparison(found, plan), "", *_figures_table(found, plan), "", "\\* unresolved", ""]
+    lines += ["## What was asked, what the seed claimed, what holds", "", *_claims_table(found, plan)]
+    if missing := [v["name"] for v in plan["variant"] if v["name"] not in found["variants"]]:
         lines += ["", f"Not run: {', '.join(missing)}."]
     return "\n".join(lines) + "\n"
+
+
+def _runs(found: dict[str, Any], plan: dict[str, Any]) -> str:
+    seconds = [r["train_seconds"] + r["score_seconds"] for v in found["variants"].values() for r in v["runs"]]
+    first = found["variants"][plan["base"]]["runs"][0]
+    hosts = ", ".join(f"{n:,} {s}" for s, n in found["hosts"].items())
+    return (
+        f"Written by `python -m evaluation.study --size {found['size']}` from its runs' files (code version "
+        f"{found['code_version']}); what is compared stands in `evaluation/study.toml`. Device: {found['device']}. "
+        f"{len(seconds)} runs of {min(seconds):.0f} to {max(seconds):.0f} s, {sum(seconds) / 60:.0f} minutes in all "
+        f"(shards not counted); {first['arch']}, {first['epochs']} epochs; simulated hosts: {hosts}."
+    )
+
+
+def _test_set(found: dict[str, Any]) -> str:
+    return (
+        f"One test set for all: {found['n_positives']:,} lenses and {found['n_negatives']:,} others, with the "
+        "simulated sky's own PSF, galaxies as sources, and peculiar galaxies among the others."
+    )
+
+
+def _comparison(found: dict[str, Any], plan: dict[str, Any]) -> str:
+    main = plan["main_figure"]
+    return (
+        f"Differences are from {plan['base']}, with the interval that holds for all {found['comparisons']} comparisons "
+        f"together at {CONFIDENCE:.0%}: scatter of seeds ({found['degrees_of_freedom']} degrees of freedom, "
+        f'{found["seed_scatter"][main]:.4f} in {main}) and of the test set. "Within noise": the interval holds 0.'
+    )
+
+
+def _figures_table(found: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+    names, main = plan["figures"], plan["main_figure"]
+    rows = [("variant", *names, f"{main} minus {plan['base']}'s", "verdict")]
+    for variant, one in found["variants"].items():
+        figures = one["figures"]
+        means = (f"{figures[n]['mean']:.3f}" + "*" * (n in found["unresolved"]) for n in names)
+        rows.append((variant, *means, interval(figures[main]), figures[main].get("verdict", "")))
+    return _markdown(rows)
+
+
+def _claims_table(found: dict[str, Any], plan: dict[str, Any]) -> list[str]:
+    asked = {v["name"]: (v["question"], v["claim"]) for v in plan["variant"]}
+    rows = [(n, *asked[n], holds(one, found["unresolved"])) for n, one in found["variants"].items()]
+    return _markdown([("variant", "question", "the seed document's claim", "here"), *rows])
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a table whose first row is its head."""
+    head, *rest = ("| " + " | ".join(row) + " |" for row in rows)
+    return [head, "|---" * len(rows[0]) + "|", *rest]
 
 
 def interval(figure: dict[str, Any]) -> str:

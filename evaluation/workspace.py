@@ -13,6 +13,7 @@ from typing import Any
 
 from darkhaloscope import experiment as experiments
 from darkhaloscope.dataset import DatasetError, committed_chunks, content_hash, read_table
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.records import COMPLETENESS, FAILURES
 from darkhaloscope.schema import SchemaError, check_schema
@@ -34,7 +35,7 @@ STAGES = {
 _OF_STAGES = ("targets", "manifest", "coadds", "stamps")  # inputs that stages made; others come from outside
 
 
-class WorkspaceError(RuntimeError):
+class WorkspaceError(Explained, RuntimeError):
     """A folder no report can be made of; the message says what was found and what to do."""
 
 

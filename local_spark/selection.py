@@ -18,16 +18,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from darkhaloscope.config import ConfigError
 from darkhaloscope.dataset import DatasetError, commit_chunk, committed_chunks, read_table, write_part
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment, load
-from darkhaloscope.stage import OutputRefused, StageRun, input_hash, place, read_record
+from darkhaloscope.stage import StageRun, input_hash, place, read_record
+from darkhaloscope.stats.intervals import cluster_sums, wilson
 from darkhaloscope.storage import join
 from darkhaloscope.writing import replace_file
 from evaluation.completeness import CELLS, ENOUGH, Edges, cell_of, shape_of
 from local_spark.generations import as_toml
 from local_spark.smoke import EXPERIMENT
-from local_spark.steps import Step, StepFailed, python, run_steps, spark
+from local_spark.steps import Step, python, run_steps, spark
 
 RADIUS_OVER_THETA_E = (
     1.5  # of the circle that sources are in: beyond the tangential caustic of any lens of the grid
@@ -68,23 +69,37 @@ def source_dmag(hosts: pa.Table) -> tuple[float, ...]:
     return tuple(round(float(r - median), 2) for r in SOURCE_R)
 
 
-def expected_shares(hosts: pa.Table, edges: Edges) -> np.ndarray:
-    """Return the share of the injections into hosts that each cell can expect, (cells,) float64."""
+def expected(hosts: pa.Table, edges: Edges) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each cell can expect of injections into hosts: its share of them, and on how many hosts; (cells,)."""
     column = {n: hosts.column(n).to_numpy() for n in ("mag_dered_r", "psfsize_r", "psfdepth_r", "mag_r")}
-    n = np.zeros(int(np.prod(shape_of(edges))))
+    cells, n_cells = [], int(np.prod(shape_of(edges)))
     for theta_e, dmag in itertools.product(GRID["theta_e_arcsec"], source_dmag(hosts)):
         drawn = {
             "theta_e_arcsec": np.full(hosts.num_rows, theta_e),
             "src_mag_r": column["mag_dered_r"] + dmag,
         }
-        cell = cell_of(column | drawn, edges)
-        n += np.bincount(cell[cell >= 0], minlength=len(n))
-    return n / n.sum()
+        cells.append(cell_of(column | drawn, edges))
+    sums = cluster_sums(
+        np.concatenate(cells),
+        np.tile(np.arange(hosts.num_rows), len(cells)),
+        np.zeros(len(cells) * hosts.num_rows, bool),
+        n_cells,
+    )
+    return sums[:, 0] / sums[:, 0].sum(), sums[:, 2]
 
 
-def prospect(shares: np.ndarray, rows: int, hosts: int, seconds_per_row: float | None) -> str:
-    """Return what `rows` injections would give, and how many more it takes, as lines for a terminal."""
-    reached = np.sort(shares[shares > 0])[::-1]
+def prospect(
+    shares: np.ndarray, on_hosts: np.ndarray, rows: int, hosts: int, seconds_per_row: float | None
+) -> str:
+    """Return what `rows` injections would give, and how many more it takes, as lines for a terminal.
+
+    Args:
+        shares, on_hosts: (cells,) of `expected`.
+        rows: injections.
+        hosts: that share them.
+        seconds_per_row: what one takes; None: not known.
+    """
+    reached, few = np.sort(shares[shares > 0])[::-1], on_hosts[shares > 0]
     enough = {
         share: int(np.ceil(ENOUGH / reached[int(np.ceil(share * len(reached))) - 1]))
         for share in (0.5, 0.9, 1)
@@ -101,12 +116,21 @@ def prospect(shares: np.ndarray, rows: int, hosts: int, seconds_per_row: float |
             f"{ENOUGH} in {share:.0%} of the cells that can be reached: N = {takes(n)}"
             for share, n in enough.items()
         ),
+        f"{few.min():,} to {few.max():,} hosts in a cell: at a completeness of 0.5, {ENOUGH} injections give "
+        f"+-{_half(ENOUGH):.2f} where a host's are independent, +-{_half(few.max()):.2f} to +-{_half(few.min()):.2f} "
+        "where they all fare alike",
     ]
     if seconds_per_row:
         lines.append(
             "Times are a row's in the finder's own run: with the start of commands, which a longer run divides by more."
         )
     return "\n".join(lines)
+
+
+def _half(n: int) -> float:
+    """Return half the width of the interval of a share of 0.5 of n independent injections."""
+    low, high = wilson(n / 2, n)
+    return float(high - low) / 2
 
 
 def seconds_per_row(out: str, finder: Experiment) -> float | None:
@@ -227,14 +251,11 @@ def main(argv: list[str] | None = None) -> int:
     try:
         finder = load(a.experiment)
         hosts = hosts_of(a.out, finder)
-        print(
-            prospect(
-                expected_shares(hosts, CELLS[a.cells]), a.n, hosts.num_rows, seconds_per_row(a.out, finder)
-            )
-        )
+        cells = expected(hosts, CELLS[a.cells])
+        print(prospect(*cells, a.n, hosts.num_rows, seconds_per_row(a.out, finder)))
         if not a.plan:
             run(a, finder, hosts)
-    except (ConfigError, DatasetError, OutputRefused, StepFailed) as error:
+    except Explained as error:
         print(f"selection: {error}", file=sys.stderr)
         return 1
     return 0
@@ -244,7 +265,7 @@ def run(a: argparse.Namespace, finder: Experiment, hosts: pa.Table) -> None:
     """Inject, score and measure.
 
     Raises:
-        ConfigError, DatasetError, OutputRefused, StepFailed: see what it calls.
+        Explained: see what it calls.
     """
     experiment = over_the_plane(a.experiment, a.sky or join(a.out, "sky"), a.n, hosts)
     file = join(a.out, "selection", f"{experiment.experiment_id}.toml")

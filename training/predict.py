@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from darkhaloscope.errors import Explained
 from training.data import Batch
 from training.models import Finder
 
@@ -25,6 +26,10 @@ def device_of(model: torch.nn.Module) -> torch.device:
     return next(model.parameters()).device
 
 
+class NotFinite(Explained, FloatingPointError):
+    """Logits that are no numbers; the message names their rows."""
+
+
 @torch.inference_mode()
 def predict(model: Finder, batch: Batch, precision: Precision = "fp32") -> np.ndarray:
     """Return logits, (n,) float32; larger is more lens-like.
@@ -36,7 +41,7 @@ def predict(model: Finder, batch: Batch, precision: Precision = "fp32") -> np.nd
 
     Raises:
         ValueError: the model is in training mode, where a row's logit would depend on its neighbours.
-        FloatingPointError: a logit is NaN or infinite; the rows are named.
+        NotFinite: a logit is NaN or infinite; the rows are named.
     """
     if model.training:
         raise ValueError("predict: the model is in training mode; call model.eval() first")
@@ -46,7 +51,7 @@ def predict(model: Finder, batch: Batch, precision: Precision = "fp32") -> np.nd
         logit = model(moved.stamps, moved.sky_sigma, moved.meta).cpu().numpy()
     if not np.isfinite(logit).all():
         names = [t for t, fine in zip(batch.task_ids(), np.isfinite(logit), strict=True) if not fine]
-        raise FloatingPointError(
+        raise NotFinite(
             f"{len(names)} logits are NaN or infinite, task_id {', '.join(names[:5])}; look at these stamps, "
             f"and at the weights if it is all of them"
         )

@@ -1,7 +1,8 @@
 """Stage 4d: of the arcs that were injected, the share that could be measured and stands out.
 
 Counts are arrays that add up: count each part of the stamps where it lies (`count`), sum the counts, and turn
-the sum into the tables: one quantity at a time (`completeness_table`), and two (`cells_table`).
+the sum into the tables: one quantity at a time (`completeness_table`), and two (`cells_table`). Injections of one host
+share its pixels, so the counts hold what intervals need to know of hosts; stage 4c writes a host's rows into one part.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import pyarrow as pa
 
 from darkhaloscope.records import COMPLETENESS, COMPLETENESS_CELLS, STAMPS
 from darkhaloscope.schema import check_schema, to_batch
-from darkhaloscope.stats.intervals import wilson
+from darkhaloscope.stats.intervals import CLUSTER_SUMS, cluster_sums, clustered
 
 # Lower edges and the last upper edge. The outermost bins are wide enough for any value that the pipeline can
 # make, and take what is beyond: on each axis every injection with a finite value is in exactly one bin.
@@ -30,7 +31,7 @@ AXES: dict[str, tuple[float, ...]] = {
 PAIRS = (("theta_e_arcsec", "src_mag_r"), ("theta_over_fwhm", "psfsize_r"))
 ROWS = ("all", "clean")
 CELLS = "cells"  # folder of the table of two quantities, below that of one
-NEEDED = ("is_control", "metrics_ok", "arc_snr", *AXES)
+NEEDED = ("host_id", "is_control", "metrics_ok", "arc_snr", *AXES)
 
 N_BINS = sum(len(edges) - 1 for edges in AXES.values())
 N_CELLS = sum((len(AXES[a]) - 1) * (len(AXES[b]) - 1) for a, b in PAIRS)
@@ -48,8 +49,9 @@ def count(stamps: pa.Table | pa.RecordBatch, snr_threshold: float) -> np.ndarray
         snr_threshold: `arc_snr` from which an arc is detectable.
 
     Returns:
-        (bin, all or clean, injections or detectable) int64; bins are those of `AXES`, in order, then the cells of
-        `PAIRS`, the second axis running fastest. Counts of parts add up to the counts of the whole.
+        (bin, all or clean, `CLUSTER_SUMS`) int64, of injections, those detectable, and hosts; bins are those of `AXES`,
+        in order, then the cells of `PAIRS`, the second axis running fastest. Counts of parts add up to the counts of
+        the whole, if no host is in two.
 
     Raises:
         SchemaError: a column is missing.
@@ -66,23 +68,17 @@ def count(stamps: pa.Table | pa.RecordBatch, snr_threshold: float) -> np.ndarray
     for a, b in PAIRS:
         inside = (place[a] >= 0) & (place[b] >= 0)
         binned.append((np.where(inside, place[a] * size[b] + place[b], -1), size[a] * size[b]))
-    return np.concatenate([_tally(bins, n, injected, clean, found) for bins, n in binned])
+    host, rows = columns["host_id"], (injected, injected & clean)
+    return np.concatenate([
+        np.stack([cluster_sums(np.where(chosen, bins, -1), host, found, n) for chosen in rows], axis=1)
+        for bins, n in binned
+    ])  # fmt: skip
 
 
 def bin_of(values: np.ndarray, edges: tuple[float, ...]) -> np.ndarray:
     """Return the bin of each value, -1 where it is not finite."""
     bins = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     return np.where(np.isfinite(values), bins, -1)
-
-
-def _tally(
-    bins: np.ndarray, n: int, injected: np.ndarray, clean: np.ndarray, found: np.ndarray
-) -> np.ndarray:
-    """Return (n, all or clean, injections or detectable) counts."""
-    usable = injected & (bins >= 0)
-    kinds = [[rows, rows & found] for rows in (usable, usable & clean)]
-    counts = [[np.bincount(bins[chosen], minlength=n) for chosen in kind] for kind in kinds]
-    return np.moveaxis(np.array(counts, np.int64), 2, 0)
 
 
 def completeness_table(counts: np.ndarray, snr_threshold: float) -> pa.RecordBatch:
@@ -119,7 +115,7 @@ def cells_table(counts: np.ndarray, snr_threshold: float) -> pa.RecordBatch:
 
 
 def _checked(counts: np.ndarray) -> np.ndarray:
-    expected = (N_BINS + N_CELLS, len(ROWS), 2)
+    expected = (N_BINS + N_CELLS, len(ROWS), len(CLUSTER_SUMS))
     if counts.shape != expected:
         raise ValueError(f"counts have shape {counts.shape}, expected {expected} as from count()")
     return counts
@@ -127,13 +123,15 @@ def _checked(counts: np.ndarray) -> np.ndarray:
 
 def _rates(counts: np.ndarray, snr_threshold: float) -> dict[str, Any]:
     """Return the columns that say how many, and what share with its interval; null where there is none."""
-    n, found = counts[..., 0].ravel(), counts[..., 1].ravel()
-    low, high = wilson(found, n)
+    sums = counts.reshape(-1, len(CLUSTER_SUMS))
+    n, found, hosts = sums[:, :3].T
+    low, high = clustered(sums)
     rate = np.divide(found, n, out=np.full(len(n), np.nan), where=n > 0)
     return {
         "rows": list(ROWS) * len(counts),
         "n": n,
         "n_detectable": found,
+        "n_hosts": hosts,
         "completeness": pa.array(rate, mask=n == 0),
         "ci_low": pa.array(low, mask=n == 0),
         "ci_high": pa.array(high, mask=n == 0),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from darkhaloscope.errors import Explained
 
 
-class FitsBroken(ValueError):
+class FitsBroken(Explained, ValueError):
     """A file is not FITS, or ends before its headers say it does."""
 
 

@@ -18,7 +18,7 @@ from darkhaloscope.schema import check_schema
 from darkhaloscope.stage import read_record
 from darkhaloscope.storage import join
 
-_HEADER = ("bin", "rows", "injections", "detectable", "share", "low 95 %", "high 95 %")
+_HEADER = ("bin", "rows", "injections", "detectable", "hosts", "share", "low 95 %", "high 95 %")
 _COLOURS = {"all": BLUE, "clean": GREY}
 
 Rows = list[dict[str, Any]]
@@ -44,7 +44,8 @@ def completeness_page(root: str) -> Page:
     return Page(
         "Completeness of the injections",
         f"Share of injections whose arc has a signal-to-noise of at least {threshold:g}; all: a failed or masked "
-        "one counts as not detectable; clean: only those whose measurements can be trusted. Intervals: Wilson, 95 %.",
+        "one counts as not detectable; clean: only those whose measurements can be trusted. "
+        "Intervals: Wilson, 95 %, for as many independent injections as those of shared hosts are worth.",
         {
             "output": root,
             "hash": record.get("hash"),
@@ -69,7 +70,7 @@ def _axis_section(rows: Rows, axis: str) -> Section:
 
 
 def _figures(row: dict[str, Any]) -> list[Any]:
-    return [row[name] for name in ("n", "n_detectable", "completeness", "ci_low", "ci_high")]
+    return [row[name] for name in ("n", "n_detectable", "n_hosts", "completeness", "ci_low", "ci_high")]
 
 
 def _paint_axis(on: Axes, rows: Rows, axis: str) -> None:

@@ -35,50 +35,39 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from darkhaloscope.dataset import DatasetError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.pack.packing import pixels_of
 from darkhaloscope.provenance import sha256_of
-from darkhaloscope.storage import StorageError, join, read_bytes
+from darkhaloscope.storage import join
 from darkhaloscope.survey.bricks import read_brick_table
-from darkhaloscope.survey.errors import CatalogueError, FitsBroken, TransferFailed
 from darkhaloscope.survey.positions import Positions
 from darkhaloscope.survey.transfer import client_of
 from darkhaloscope.writing import atomic_output
 from evaluation.anchors import sets
-from evaluation.anchors.figures import thresholds_of
 from evaluation.anchors.galaxies import local_file
 from evaluation.anchors.lenscat import ADMITTED
 from evaluation.anchors.pixels import Source, check
 from evaluation.anchors.section import NAME, as_table, section_of
+from evaluation.command import command_line, explaining
 from evaluation.committee import Committee, load_committee
 from evaluation.section import Section, write
-from training.checkpoint import CheckpointError
-from training.preprocess import PreprocessingError
-from training.shards import DataError
+from evaluation.thresholds import read_metrics
 
 BATCH = 256
 
 
-class AnchorsError(ValueError):
+class AnchorsError(Explained, ValueError):
     """Anchors that cannot be confronted; the message says what was found and what to do."""
-
-
-REFUSALS = (
-    AnchorsError, CatalogueError, CheckpointError, DataError, DatasetError, FileNotFoundError, FitsBroken,
-    FloatingPointError, PreprocessingError, StorageError, TransferFailed,
-)  # fmt: skip
-"""What `main` tells and gives up on; each message says what to do."""
 
 
 def read_sets(args: argparse.Namespace) -> tuple[Positions, dict[str, int]]:
@@ -102,26 +91,6 @@ def read_sets(args: argparse.Namespace) -> tuple[Positions, dict[str, int]]:
     return sets.join(found), left_out
 
 
-def read_metrics(url: str, checkpoint: str) -> dict[str, Any]:
-    """Return the `metrics.json` of `evaluation.evaluate`, which has to be of this checkpoint.
-
-    Raises:
-        AnchorsError: of another checkpoint, or no such file.
-    """
-    try:
-        metrics = json.loads(read_bytes(url))
-        of = metrics["scored_with"].get("checkpoint")
-        thresholds_of(metrics)
-    except (FileNotFoundError, json.JSONDecodeError, KeyError, TypeError) as error:
-        raise AnchorsError(f"{url}: not a metrics.json of evaluation.evaluate: {error!r}") from error
-    if of != (own := sha256_of(Path(checkpoint))[:16]):
-        raise AnchorsError(
-            f"{url}: its thresholds are those of checkpoint {of}, and {checkpoint} is {own}; score and evaluate "
-            "this one first"
-        )
-    return metrics
-
-
 def logits_of(committee: Committee, stamps: pa.Table) -> np.ndarray:
     """Return the logit of each stamp, (m,) float32."""
     made = [np.empty(0, np.float32)]
@@ -132,7 +101,8 @@ def logits_of(committee: Committee, stamps: pa.Table) -> np.ndarray:
 
 def run(args: argparse.Namespace) -> Section:
     """Read, gate, cut, score and write; return the section."""
-    metrics = read_metrics(args.metrics, args.checkpoint)
+    checkpoint = sha256_of(Path(args.checkpoint))[:16]
+    metrics = read_metrics(args.metrics, {"checkpoint": checkpoint})
     anchors, left_out = read_sets(args)
     committee = load_committee(
         [args.checkpoint], d4=bool(metrics["scored_with"].get("d4")), device=args.device
@@ -145,7 +115,7 @@ def run(args: argparse.Namespace) -> Section:
     with atomic_output(join(args.out, f"{NAME}.parquet")) as sink:
         pq.write_table(table, sink)
     stamps = dict(zip(checked.row.tolist(), pixels_of(checked.stamps), strict=True))
-    made_from = {"checkpoint": sha256_of(Path(args.checkpoint))[:16], "thresholds": metrics["scores_hash"]}
+    made_from = {"checkpoint": checkpoint, "thresholds": metrics["scores_hash"]}
     section = section_of(table, stamps, metrics, made_from, left_out, args.out)
     write(args.out, NAME, section)
     return section
@@ -166,13 +136,47 @@ def _named(text: str) -> tuple[str, str]:
     return name, url
 
 
+def _which(group: argparse._ArgumentGroup) -> None:
+    group.add_argument("--lenscat", default="", metavar="FILE", help="lenscat's catalog.csv")
+    group.add_argument(
+        "--kinds",
+        nargs="+",
+        default=list(ADMITTED),
+        choices=ADMITTED,
+        metavar="SET",
+        help="sets of lenscat (default all)",
+    )
+    group.add_argument(
+        "--lenses", nargs="+", type=_named, default=[], metavar="NAME=FILE", help="further sets of lenses"
+    )
+    group.add_argument(
+        "--contaminants", nargs="+", default=[], metavar="FILE", help="no lenses, with a column of types"
+    )
+    group.add_argument(
+        "--per-type", type=int, default=100, help="contaminants of a type at most (default 100)"
+    )
+    group.add_argument(
+        "--units", default="", choices=("deg",), help="right ascensions are degrees, though all below 24"
+    )
+    group.add_argument("--without-slacs-bells", action="store_true", help="leave the built-in 99 lenses out")
+
+
+def _where(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--source", default="", help="the survey's root, with coadd/ below it (default the checkpoint's)"
+    )
+    group.add_argument("--sweeps", default="", help="sweeps below it, where a brick has no Tractor file")
+    group.add_argument("--cache", default="", help="folder that keeps what a web server gave")
+    group.add_argument("--offline", action="store_true", help="read --cache alone; ask no server")
+    group.add_argument(
+        "--cutout-service", default="", metavar="URL", help="fallback for bricks that cannot be had"
+    )
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser(
-        "python -m evaluation.anchors",
-        usage="%(prog)s --checkpoint FILE --metrics FILE --out FOLDER [more, see below]",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    p = command_line(
+        "anchors", __doc__, "%(prog)s --checkpoint FILE --metrics FILE --out FOLDER [more, see below]"
     )
     p.add_argument("--checkpoint", required=True, metavar="FILE", help="finder to confront")
     p.add_argument(
@@ -187,53 +191,19 @@ def parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="folder for anchors.json, anchors.parquet and the sheets",
     )
-    which = p.add_argument_group("which anchors")
-    which.add_argument("--lenscat", default="", metavar="FILE", help="lenscat's catalog.csv")
-    which.add_argument(
-        "--kinds",
-        nargs="+",
-        default=list(ADMITTED),
-        choices=ADMITTED,
-        metavar="SET",
-        help="sets of lenscat (default all)",
-    )
-    which.add_argument(
-        "--lenses", nargs="+", type=_named, default=[], metavar="NAME=FILE", help="further sets of lenses"
-    )
-    which.add_argument(
-        "--contaminants", nargs="+", default=[], metavar="FILE", help="no lenses, with a column of types"
-    )
-    which.add_argument(
-        "--per-type", type=int, default=100, help="contaminants of a type at most (default 100)"
-    )
-    which.add_argument(
-        "--units", default="", choices=("deg",), help="right ascensions are degrees, though all below 24"
-    )
-    which.add_argument("--without-slacs-bells", action="store_true", help="leave the built-in 99 lenses out")
-    where = p.add_argument_group("which pixels")
-    where.add_argument(
-        "--source", default="", help="the survey's root, with coadd/ below it (default the checkpoint's)"
-    )
-    where.add_argument("--sweeps", default="", help="sweeps below it, where a brick has no Tractor file")
-    where.add_argument("--cache", default="", help="folder that keeps what a web server gave")
-    where.add_argument("--offline", action="store_true", help="read --cache alone; ask no server")
-    where.add_argument(
-        "--cutout-service", default="", metavar="URL", help="fallback for bricks that cannot be had"
-    )
+    _which(p.add_argument_group("which anchors"))
+    _where(p.add_argument_group("which pixels"))
     p.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="torch device")
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("anchors")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     args = parser().parse_args(argv)
     if args.offline and (not args.cache or args.cutout_service):
         parser().error("--offline reads --cache: give it, and no --cutout-service")
-    try:
-        section = run(args)
-    except REFUSALS as error:
-        print(f"anchors: {error}", file=sys.stderr)
-        return 1
+    section = run(args)
     print(section.lead)
     for r in section.figures["recall"]:
         if r["stratum"] == "all" and r["n"]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import fitsio
 import numpy as np
@@ -115,13 +116,18 @@ def fetch_cutout(
             image, header = fitsio.read(str(path), header=True)
         except (FileNotFoundError, TransferFailed, FitsBroken, OSError) as error:
             raise ServiceFailed(f"cutout service: {error}") from error
-    shape = np.shape(image)
+    wcs = _wcs_around(np.shape(image), dict(header), ra, dec, size)
+    return CutoutBrick(np.ascontiguousarray(image, np.float32), wcs, brickname)
+
+
+def _wcs_around(shape: tuple[int, ...], header: dict[str, Any], ra: float, dec: float, size: int) -> TanWcs:
+    """Return the world coordinates of an answer, once it is known to be what was asked for."""
     if len(shape) != 3 or shape[0] != len(BANDS) or min(shape[1:]) < size:
         raise BrickUnreadable(
             f"cutout service: an image of shape {shape}, expected {len(BANDS)} bands of {size + MARGIN}"
         )
     try:
-        wcs = TanWcs.from_header(dict(header), shape[2], shape[1])
+        wcs = TanWcs.from_header(header, shape[2], shape[1])
     except ValueError as error:
         raise BrickUnreadable(f"cutout service: {error}") from error
     x, y = (float(v) for v in wcs.sky_to_pixel(np.array(ra), np.array(dec)))
@@ -131,4 +137,4 @@ def fetch_cutout(
             f"cutout service: pixels of {scale:.3f} arcsec with the position at x {x:.1f}, y {y:.1f}; expected "
             f"{PIXEL_SCALE_ARCSEC} arcsec around it"
         )
-    return CutoutBrick(np.ascontiguousarray(image, np.float32), wcs, brickname)
+    return wcs

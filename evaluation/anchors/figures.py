@@ -15,16 +15,6 @@ from evaluation.anchors.visibility import CLASSES
 Columns = dict[str, np.ndarray]
 
 
-def thresholds_of(metrics: dict[str, Any]) -> dict[str, float]:
-    """Return FPR name -> logit from which a stamp counts as found, those that `metrics.json` could give."""
-    figures = metrics["figures"]
-    return {
-        name.removeprefix("tpr@"): float(f["threshold"])
-        for name, f in figures.items()
-        if name.startswith("tpr@fpr") and f.get("threshold") is not None
-    }
-
-
 def columns_of(anchors: pa.Table) -> Columns:
     """Return the columns of a table as arrays, nulls as NaN."""
     return {n: anchors.column(n).to_numpy(zero_copy_only=False) for n in anchors.column_names}

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from darkhaloscope import sky
-from darkhaloscope.dataset import DatasetError
+from darkhaloscope.errors import Explained
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.at_positions import GIVE_UP_AFTER
 from darkhaloscope.records import BANDS
@@ -76,9 +76,25 @@ def galaxies_near(
         (m,) arrays of `COLUMNS` (magnitudes as observed; is_target: passes the cuts of stage 3), and (n,) str: why
         there is no catalogue at a position, "" where there is one.
     """
+    found, problem, left = _from_tractor(ra, dec, bricks, experiment, cache, client)
+    if len(left):
+        try:
+            found += list(_from_sweeps(ra[left], dec[left], bricks, experiment, cache, client))
+        except (Explained, OSError) as error:
+            problem[left] = f"no Tractor file, and of the sweeps: {error}"
+    return {n: np.concatenate([_none()[n], *(f[n] for f in found)]) for n in COLUMNS}, problem
+
+
+def _from_tractor(
+    ra: np.ndarray, dec: np.ndarray, bricks: BrickTable, experiment: Experiment, cache: str, client: Client
+) -> tuple[list[Rows], np.ndarray, np.ndarray]:
+    """Return what bricks' Tractor files have, why there is none at a position, and the positions without such a file.
+
+    After a few failures in a row no more are asked for.
+    """
     names = bricks.names_at(ra, dec)
-    problem = np.full(len(ra), "", object)
-    found, to_sweeps, failed = [_none()], [], 0
+    problem, without = np.full(len(ra), "", object), np.zeros(len(ra), bool)
+    found, failed = [], 0
     for brick in np.unique(names).tolist():
         mine = np.flatnonzero(names == brick)
         if failed >= GIVE_UP_AFTER:
@@ -90,19 +106,11 @@ def galaxies_near(
             found.append(_near(catalogue, ra[mine], dec[mine], bricks, experiment))
             failed = 0
         except FileNotFoundError:
-            to_sweeps.append(mine)
-        except TransferFailed as error:
-            failed += 1
+            without[mine] = True
+        except (TransferFailed, CatalogueError) as error:
+            failed += isinstance(error, TransferFailed)
             problem[mine] = str(error)
-        except CatalogueError as error:
-            problem[mine] = str(error)
-    if to_sweeps:
-        left = np.concatenate(to_sweeps)
-        try:
-            found += list(_from_sweeps(ra[left], dec[left], bricks, experiment, cache, client))
-        except (DatasetError, CatalogueError, OSError) as error:
-            problem[left] = f"no Tractor file, and of the sweeps: {error}"
-    return {n: np.concatenate([f[n] for f in found]) for n in COLUMNS}, problem
+    return found, problem, np.flatnonzero(without)
 
 
 def _from_sweeps(

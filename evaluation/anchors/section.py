@@ -12,10 +12,11 @@ from darkhaloscope.schema import to_batch
 from darkhaloscope.storage import join
 from darkhaloscope.writing import replace_file
 from evaluation.anchors import visibility
-from evaluation.anchors.figures import Columns, columns_of, contamination, counts, recall, thresholds_of
+from evaluation.anchors.figures import Columns, columns_of, contamination, counts, recall
 from evaluation.anchors.pixels import GATES, Checked
 from evaluation.anchors.sheets import sheets
 from evaluation.section import Picture, Section, Table
+from evaluation.thresholds import thresholds_of
 
 NAME = "anchors"
 SHOWN = 400  # refusals in the page, at most

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from darkhaloscope.config import ConfigError
 from darkhaloscope.storage import join
+from evaluation.command import command_line, explaining
 from evaluation.committee import file_hash
 from evaluation.gates.data import data_gates
 from evaluation.gates.measure import measure
@@ -26,7 +26,6 @@ from evaluation.gates.pictures import write_pictures
 from evaluation.gates.rows import SPLITS, read_rows
 from evaluation.gates.verdict import VERDICTS, Gate, counts
 from evaluation.real_lenses import read_real
-from evaluation.score import REFUSALS
 from evaluation.section import Picture, Section, Table, write
 from training.checkpoint import load_finder_model
 
@@ -59,7 +58,7 @@ def run_gates(
         progress: show a bar.
 
     Raises:
-        One of `evaluation.score.REFUSALS`, ConfigError.
+        Explained: data, real lenses or checkpoint cannot be used.
     """
     model, _, trained = load_finder_model(checkpoint, device)
     rows = read_rows(data, trained, limit)
@@ -130,7 +129,7 @@ def _rounded(value: float | None) -> float | None:
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line."""
-    p = argparse.ArgumentParser("python -m evaluation.gates", description=__doc__.split("\n\n")[0])
+    p = command_line("gates", __doc__)
     p.add_argument("--data", required=True, help="URL of packed shards, or of stage 4c's output")
     p.add_argument("--checkpoint", required=True, help="checkpoint of training/train.py")
     p.add_argument("--out", required=True, help="URL of the run's evaluation folder")
@@ -157,16 +156,11 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-def main(argv: list[str] | None = None) -> int:
+@explaining("gates")
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     a = parser().parse_args(argv)
-    try:
-        section, gates = run_gates(
-            a.data, a.checkpoint, a.out, a.real, a.split, a.limit, a.variants, a.device
-        )
-    except (*REFUSALS, ConfigError) as error:
-        print(f"gates: {error}", file=sys.stderr)
-        return 1
+    section, gates = run_gates(a.data, a.checkpoint, a.out, a.real, a.split, a.limit, a.variants, a.device)
     for gate in sorted(gates, key=lambda g: VERDICTS.index(g.verdict), reverse=True):
         interval = "" if gate.low is None else f"  [{gate.low:.3f}, {gate.high:.3f}]"
         value = "-" if gate.value is None else f"{gate.value:.3f}"

@@ -80,7 +80,8 @@ def light_gates(
     if real is not None and len(real) >= FOLDS:
         features = np.concatenate([looks.WITH_ARC[name](real), bare[control]])
         label = np.arange(len(features)) < len(real)
-        own = np.concatenate([-1 - np.arange(len(real)), host[control]])
+        # A real lens is a host of its own, whatever numbers the controls' hosts have.
+        own = np.concatenate([np.arange(len(real)), len(real) + _numbers(host[control])])
         told = told_apart(features, label, own, np.zeros(len(label), int))
         asks = f"And real lenses from controls, by {name}? Hosts are not matched."
         gates.append(_told(f"with arc: {name}, real lenses", asks, told, label, False))

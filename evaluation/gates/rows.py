@@ -72,6 +72,23 @@ def read_rows(data: str, trained: Experiment, limit: int) -> Rows:
     places = places or [(data, "")]
     selection = Selection("", bounds_of(trained.training), trained.training.metrics_ok)
     names = list(dict.fromkeys([*NARROW, "region_split", *selection.columns, "control_kind"]))
+    files, table = _narrow_table(places, names, selection)
+    if not files:
+        raise DataError(f"{data}: no committed chunk; give the folder that has split=test below it")
+    columns = {n: table.column(n).to_numpy() for n in [*NARROW, "split", "kept", "file", "number"]}
+    record = read_record(data) or {}
+    made_by = experiments.from_dict(record["experiment"], data) if "experiment" in record else trained
+    content = " ".join(content_hash(root) for root, _ in places)
+    chosen, how = _choose(columns, made_by, limit)
+    if str(selection) != "cutout_ok":
+        how.insert(0, f"Rows as the network was trained on: {selection}.")
+    return Rows(data, content, made_by, tuple(files), columns, chosen, tuple(how))
+
+
+def _narrow_table(
+    places: list[tuple[str, str]], names: list[str], selection: Selection
+) -> tuple[list[str], pa.Table]:
+    """Return the files, and of their rows that have a stamp the columns, split, place, and whether they are kept."""
     files, tables = [], []
     for root, split in places:
         for url in committed_files(root):
@@ -87,17 +104,7 @@ def read_rows(data: str, trained: Experiment, limit: int) -> Rows:
                 )
             tables.append(table.filter(pc.equal(table.column("cutout_ok"), 1)))
             files.append(url)
-    if not tables:
-        raise DataError(f"{data}: no committed chunk; give the folder that has split=test below it")
-    table = pa.concat_tables(tables)
-    columns = {n: table.column(n).to_numpy() for n in [*NARROW, "split", "kept", "file", "number"]}
-    record = read_record(data) or {}
-    made_by = experiments.from_dict(record["experiment"], data) if "experiment" in record else trained
-    content = " ".join(content_hash(root) for root, _ in places)
-    chosen, how = _choose(columns, made_by, limit)
-    if str(selection) != "cutout_ok":
-        how.insert(0, f"Rows as the network was trained on: {selection}.")
-    return Rows(data, content, made_by, tuple(files), columns, chosen, tuple(how))
+    return files, pa.concat_tables(tables) if tables else pa.table({})
 
 
 def _choose(columns: dict[str, np.ndarray], made_by: Experiment, limit: int) -> tuple[np.ndarray, list[str]]:

@@ -51,8 +51,11 @@ def make_rows(n, seed=0):
     return columns
 
 
-def make_pixels(columns, seed=0, core=1.0, noise=1.0):
-    """Round hosts on sky noise, (n, band, y, x); `core` and `noise` multiply what positives have of it."""
+def make_pixels(columns, seed=0, core=1.0, noise=1.0, pedestal=0.0):
+    """Round hosts on sky noise, (n, band, y, x).
+
+    `core` and `noise` multiply what positives have of it; `pedestal`, in sky sigmas, lifts all of a positive's pixels.
+    """
     rng = np.random.default_rng(seed)
     positive = columns["label"] == 1
     y, x = np.mgrid[:SIZE, :SIZE]
@@ -64,8 +67,9 @@ def make_pixels(columns, seed=0, core=1.0, noise=1.0):
     total = np.stack([flux(columns[f"mag_{b}"]) for b in BANDS], axis=1)[:, :, None, None]
     sky = np.stack([columns[f"sky_sigma_{b}"] for b in BANDS], axis=1)[:, :, None, None]
     brighter = np.where(positive[:, None, None] & (radius < 0.6), core, 1.0)[:, None]
-    sky = sky * np.where(positive, noise, 1.0)[:, None, None, None]
-    return (total * light * brighter + sky * rng.normal(size=light.shape)).astype(np.float32)
+    lifted = pedestal * positive[:, None, None, None]
+    noisy = np.where(positive, noise, 1.0)[:, None, None, None] * rng.normal(size=light.shape)
+    return (total * light * brighter + sky * (noisy + lifted)).astype(np.float32)
 
 
 def write_pack(root, columns, pixels, change=lambda columns: columns):

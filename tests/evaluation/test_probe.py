@@ -8,6 +8,7 @@ import torch
 from gate_cases import SIZE, make_pixels, make_rows, write_checkpoint, write_pack
 
 from darkhaloscope.dataset import committed_files, open_part
+from evaluation.gates.classifiers import Told
 from evaluation.probe import main, matched, probe
 from evaluation.section import read_all
 from evaluation.seen import Seen
@@ -28,6 +29,21 @@ def test_a_probe_tells_features_that_differ_and_none_that_do_not():
     told, null = probe(Seen(real, real[:, :4]), Seen(injected, injected[:, :4]))
     assert told.auc > 0.8
     assert told.auc > null.null + 5 * null.error
+
+
+def test_a_real_lens_and_its_match_are_on_one_side_of_every_fold_and_no_two_lenses_are_tied(monkeypatch):
+    asked = []
+
+    def told(features, label, group, split):
+        asked.append((label, group))
+        return Told(0.5, 0.5, 0.1, np.zeros(len(label)))
+
+    monkeypatch.setattr("evaluation.probe.told_by_line", told)
+    real, injected = np.random.default_rng(0).normal(size=(2, 30, 24))
+    probe(Seen(real, real[:, :4]), Seen(injected, injected[:, :4]))
+    (label, group), (_, alone) = asked
+    np.testing.assert_array_equal(group[label], group[~label])
+    assert len(np.unique(group[label])) == len(np.unique(alone)) == 30
 
 
 def test_each_real_lens_gets_the_most_alike_host_and_none_is_used_twice():

@@ -8,7 +8,7 @@ import pytest
 from fabricate import EXPERIMENT, drawn_logits, fabricated_columns, write_record, write_scores
 
 from darkhaloscope.results import SELECTION
-from darkhaloscope.stats.intervals import wilson
+from darkhaloscope.stats.intervals import clustered, wilson
 from evaluation.completeness import (
     AXES,
     CELLS,
@@ -33,7 +33,12 @@ def made(tmp_path_factory):
     columns = fabricated_columns(N)
     columns["theta_e_arcsec"][:10] = np.nan  # catalogue rows have none
     columns["control_kind"][:10] = "catalogue"
-    logit = drawn_logits(columns)
+    for name in ("host_id", "mag_r", "psfsize_r", "psfdepth_r"):  # 30 injections a host, and as many controls
+        columns[name] = np.repeat(columns[name][::60], 60)
+    unlike = (
+        np.random.default_rng(1).normal(size=N // 60).astype(np.float32)
+    )  # what injections of a host share
+    logit = drawn_logits(columns) + np.repeat(unlike, 60)
     write_scores(root / "scores", columns, logit, provenance=PROVENANCE)
     write_record(root / "data", "4c", {}, {})
     write_record(root / "scores", "score", {}, {})
@@ -61,7 +66,10 @@ def test_a_cell_holds_the_share_of_its_injections_that_pass_and_n_and_interval(m
         inside &= (c[axis] >= busy[f"{axis}_low"]) & (c[axis] < busy[f"{axis}_high"])
     n, found = inside.sum(), (inside & (logit >= 2.5)).sum()
     assert busy["n"] == n >= 15 and busy["n_found"] == found and busy["threshold"] == 2.5
-    low, high = map(float, wilson(found, n))
+    hosts, host = np.unique(c["host_id"][inside], return_inverse=True)
+    n_h, k_h = np.bincount(host), np.bincount(host[logit[inside] >= 2.5], minlength=len(hosts))
+    low, high = map(float, clustered([n, found, len(hosts), n_h @ n_h, n_h @ k_h, k_h @ k_h]))
+    assert busy["n_hosts"] == len(hosts) < n and low < wilson(found, n)[0]
     assert (busy["completeness"], busy["ci_low"], busy["ci_high"]) == pytest.approx((found / n, low, high))
     assert sum(r["n"] for r in rows if r["fpr"] == "fpr1e-2") == (c["control_kind"] == "none").sum()
     empty = [r for r in rows if r["n"] == 0]
@@ -90,6 +98,12 @@ def test_users_get_the_cells_share_and_nan_where_nothing_was_injected(made):
     )
     cell &= c["control_kind"] == "none"
     assert value[0] == pytest.approx((logit[cell] >= 1.5).mean())
+    host = np.unique(c["host_id"][cell], return_inverse=True)[1]
+    n_h, k_h = np.bincount(host), np.bincount(host[logit[cell] >= 1.5], minlength=host.max() + 1)
+    sums = [cell.sum(), k_h.sum(), len(n_h), n_h @ n_h, n_h @ k_h, k_h @ k_h]
+    assert (low[0], high[0]) == pytest.approx(tuple(map(float, clustered(sums)))), (
+        "all host magnitudes' cells together"
+    )
     bright = cell & (c["mag_r"] < 19)
     by_host = found.completeness(1.2, 22.5, 1.2, 24.5, host_mag=18.5)[0]
     assert by_host.shape == () and by_host == pytest.approx((logit[bright] >= 1.5).mean())
@@ -115,7 +129,8 @@ def test_four_lenses_counted_by_hand(tmp_path):
         CELLS["coarse"],
         {"prior": {}, "limits": {a: [float(v.min()), float(v.max())] for a, v in values.items()}},
     )
-    table = cells_table(cell_of(values, edges), np.array([3.0, 1.0, 2.0, 3.0]), {"fpr1e-2": 2.0}, edges)
+    logit = np.array([3.0, 1.0, 2.0, 3.0])
+    table = cells_table(cell_of(values, edges), np.arange(4), logit, {"fpr1e-2": 2.0}, edges)
     pq.write_table(table.replace_schema_metadata({KEY: json.dumps(facts)}), tmp_path / "s.parquet")
     found = read_selection_function(str(tmp_path / "s.parquet"), "fpr1e-2")
     value, low, high = found.completeness(

@@ -23,6 +23,7 @@ TYPES = {c.name: c.type for c in STAMPS.columns}
 def stamps(n=200, seed=0, **replace) -> pa.Table:
     rng = np.random.default_rng(seed)
     columns = {
+        "host_id": rng.integers(0, max(n // 3, 1), n) << 40,
         "is_control": rng.integers(0, 2, n),
         "metrics_ok": rng.integers(0, 2, n),
         "arc_snr": rng.uniform(0, 30, n),
@@ -32,7 +33,8 @@ def stamps(n=200, seed=0, **replace) -> pa.Table:
         "psfsize_r": rng.uniform(0.9, 1.7, n),
         "psfdepth_r": rng.uniform(23.5, 25.5, n),
     } | replace
-    return pa.table({k: pa.array(columns[k]).cast(TYPES[k]) for k in NEEDED})
+    order = np.argsort(columns["host_id"], kind="stable")  # a host's rows are in one part
+    return pa.table({k: pa.array(columns[k]).take(order).cast(TYPES[k]) for k in NEEDED})
 
 
 def table(rows, threshold=10.0):
@@ -47,21 +49,26 @@ def test_counts_are_those_of_a_plain_loop():
             for low, high in itertools.pairwise(edges):
                 for kind in ("all", "clean"):
                     key = (axis, low, high, kind)
-                    n, found = expected.get(key, (0, 0))
+                    n, found, hosts = expected.get(key, (0, 0, set()))
                     if (
                         not row["is_control"]
                         and low <= row[axis] < high
                         and (kind == "all" or row["metrics_ok"])
                     ):
-                        n, found = n + 1, found + (row["arc_snr"] >= 10)
-                    expected[key] = (n, found)
-    found = {(r["axis"], r["low"], r["high"], r["rows"]): (r["n"], r["n_detectable"]) for r in table(rows)}
-    assert found == expected
+                        n, found, hosts = n + 1, found + (row["arc_snr"] >= 10), hosts | {row["host_id"]}
+                    expected[key] = (n, found, hosts)
+    counts = ("n", "n_detectable", "n_hosts")
+    found = {
+        tuple(r[k] for k in ("axis", "low", "high", "rows")): tuple(r[k] for k in counts) for r in table(rows)
+    }
+    assert found == {key: (n, k, len(hosts)) for key, (n, k, hosts) in expected.items()}
 
 
 def test_counts_of_parts_add_up_to_the_whole():
     rows = stamps(500)
-    parts = sum(count(rows.slice(a, n), 10.0) for a, n in [(0, 1), (1, 300), (301, 199), (0, 0)])
+    host = rows.column("host_id").to_numpy()
+    ends = [0, *(int(np.searchsorted(host, host[i])) for i in (10, 300)), 500, 500]
+    parts = sum(count(rows.slice(a, b - a), 10.0) for a, b in itertools.pairwise(ends))
     np.testing.assert_array_equal(parts, count(rows, 10.0))
 
 
@@ -86,12 +93,25 @@ def test_failed_and_masked_injections_count_against_completeness_unless_rows_are
         metrics_ok=[1, 1, 0, 0],
         arc_snr=[20.0, 10.0, None, 0.1],
         theta_e_arcsec=[1.0] * 4,
+        host_id=range(4),
     )
     one = {r["rows"]: r for r in table(rows) if r["axis"] == "theta_e_arcsec" and r["low"] == 0.85}
     assert (one["all"]["n"], one["all"]["n_detectable"], one["all"]["completeness"]) == (4, 2, 0.5)
     assert (one["clean"]["n"], one["clean"]["n_detectable"], one["clean"]["completeness"]) == (2, 2, 1.0)
     # Wilson's interval for 2 of 4 (e.g. Brown, Cai & DasGupta 2001)
     np.testing.assert_allclose([one["all"]["ci_low"], one["all"]["ci_high"]], [0.1500, 0.8500], atol=1e-4)
+
+
+def test_injections_of_one_host_are_not_counted_as_independent():
+    facts = {"is_control": [0] * 40, "theta_e_arcsec": [1.0] * 40, "arc_snr": [20.0, 1.0] * 20}
+    alone, shared = (
+        next(r for r in table(stamps(40, host_id=hosts, **facts)) if r["n"] == 40)
+        for hosts in (np.arange(40), np.arange(40) % 4)
+    )
+    assert (alone["n_hosts"], shared["n_hosts"]) == (40, 4)
+    # Wilson's interval of 20 in 40; then hosts on which all or none stands out: 2 in 4.
+    np.testing.assert_allclose([alone["ci_low"], alone["ci_high"]], [0.3520, 0.6480], atol=1e-4)
+    np.testing.assert_allclose([shared["ci_low"], shared["ci_high"]], [0.1500, 0.8500], atol=1e-4)
 
 
 def test_empty_bins_are_there_and_say_nothing():

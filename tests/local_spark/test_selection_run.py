@@ -16,7 +16,7 @@ from local_spark.selection import (
     GRID,
     RADIUS_OVER_THETA_E,
     SOURCE_R,
-    expected_shares,
+    expected,
     hosts_of,
     main,
     over_the_plane,
@@ -58,7 +58,7 @@ def test_everything_but_the_injections_is_the_finders_own(tmp_path):
 
 def test_each_cell_is_expected_to_get_what_it_then_gets():
     hosts = HOSTS.filter(pa.array([True, False, True, True]))
-    shares = expected_shares(hosts, CELLS["coarse"])
+    shares, on_hosts = expected(hosts, CELLS["coarse"])
     assert shares.sum() == pytest.approx(1)
     # Sources are of r 20.5 to 25.5 behind the median host, and 1 mag brighter behind the first one.
     one = {
@@ -72,10 +72,11 @@ def test_each_cell_is_expected_to_get_what_it_then_gets():
     assert shares[cell] == pytest.approx(
         2 * 2 / (8 * 6 * 3)
     )  # two radii, and one source behind each of two hosts
+    assert on_hosts[cell] == 2 and (on_hosts[shares == 0] == 0).all()
 
 
 def test_what_injections_would_give_is_counted_by_hand():
-    told = prospect(np.array([0.5, 0.25, 0.2, 0.05, 0.0]), 2_000, 7, 0.06)
+    told = prospect(np.array([0.5, 0.25, 0.2, 0.05, 0.0]), np.array([7, 7, 4, 3, 0]), 2_000, 7, 0.06)
     assert "4 of 5 cells can be reached" in told
     assert (
         "2,000 (at most about 2 min) injections on 7 hosts: 500 or more expected in 2 cells, fewest 100"
@@ -83,7 +84,10 @@ def test_what_injections_would_give_is_counted_by_hand():
     )
     assert "500 in 50% of the cells that can be reached: N = 2,000 (" in told
     assert "500 in 100% of the cells that can be reached: N = 10,000 (at most about 10 min)" in told
-    assert "min" not in prospect(np.array([1.0]), 500, 1, None)
+    # 0.5 +- 0.30 of seven hosts that are all found or all lost, +- 0.37 of three (Wilson)
+    assert "3 to 7 hosts in a cell" in told
+    assert "+-0.04 where a host's are independent, +-0.30 to +-0.37 where they all fare alike" in told
+    assert "min" not in prospect(np.array([1.0]), np.array([1]), 500, 1, None)
 
 
 def test_only_hosts_of_the_test_split_are_injected_into(tmp_path, capsys):

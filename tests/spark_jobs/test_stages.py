@@ -18,6 +18,7 @@ from darkhaloscope.dataset import (
     read_table,
     write_part,
 )
+from darkhaloscope.injection.completeness import completeness_table, count
 from darkhaloscope.records import MANIFEST
 from darkhaloscope.schema import SchemaError
 from darkhaloscope.stage import OutputRefused, place
@@ -40,6 +41,11 @@ def test_rows_add_up_at_every_stage(done):
     assert cut["failed"] == sum(cut["reasons"].values()) > 0
     injected = sum(r["is_control"] == 0 for r in read_table(place(root, "phase4c", experiment)).to_pylist())
     assert records["4d"]["counts"]["injections"] == injected
+    rows, threshold = read_table(place(root, "phase4c", experiment)), experiment.completeness.snr_threshold
+    whole = completeness_table(
+        count(rows, threshold), threshold
+    )  # a host's rows are in one part, or this differs
+    assert read_table(place(root, "phase4d", experiment)).to_pylist() == whole.to_pylist()
     packed = records["pack"]["counts"]
     assert (packed["rows"], packed["left_out_failed"]) == (cut["ok"], cut["failed"])
 

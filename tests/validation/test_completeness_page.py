@@ -23,6 +23,7 @@ def written(root, n: int) -> str:
     rng = np.random.default_rng(0)
     middle = {axis: rng.uniform(edges[1], edges[-3], n) for axis, edges in AXES.items()}
     columns = {
+        "host_id": np.arange(n) // 3,
         "is_control": np.zeros(n),
         "metrics_ok": rng.integers(0, 2, n),
         "arc_snr": rng.uniform(0, 30, n),
