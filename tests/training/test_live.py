@@ -293,7 +293,7 @@ def test_bounds_hold_for_what_is_drawn(shards):
 
 
 def test_a_row_whose_arcs_were_all_too_faint_is_left_out_bare_rather_than_called_a_negative():
-    one = experiment(training={"min_arc_snr": 150.0})
+    one = experiment(training={"min_arc_snr": 190.0})
     live = LiveInjection(one, 64)
     bare = batch_of(stamps_of(field(), experiment(), "train", bare=True), live=live)
     planned = live.plan(bare, 0)
