@@ -12,6 +12,7 @@ import pyarrow as pa
 from darkhaloscope.schema import F32, F64, I8, I32, I64, STR, Column, Schema
 
 BANDS = "grz"
+REFERENCE = BANDS.index("r")  # the band of sizes, masked shares and "the" PSF
 PIXEL_SCALE_ARCSEC = 0.262
 STAMP_SIZE = 64
 SPLITS = ("train", "val", "test")

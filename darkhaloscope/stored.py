@@ -49,7 +49,7 @@ def _to_halves(values: np.ndarray, out: np.ndarray) -> None:
 def stored(pixels: np.ndarray, dtype: str) -> np.ndarray:
     """Return pixels in "float16" or "float32", little endian, rounded to nearest, beyond the type's range infinite.
 
-    float32 becomes float16 by the processor's own instruction where it has one: numpy's bits, 40 times as fast.
+    float32 becomes float16 by the processor's own instruction where it has one: numpy's bits.
     """
     wanted = np.dtype(dtype).newbyteorder("<")
     if not (INSTRUCTION and wanted == "<f2" and pixels.dtype == np.float32):

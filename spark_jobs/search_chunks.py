@@ -94,11 +94,19 @@ def _stamps(args: argparse.Namespace) -> str:
 def _chunks(
     spark: SparkSession, root: str, experiment: Experiment, args: argparse.Namespace
 ) -> dict[int, list[StampTask]]:
-    """Return number -> tasks of each chunk of the manifest, which write to `root`."""
+    """Return number -> tasks of each chunk of the manifest, which write to `root`.
+
+    Raises:
+        OutputRefused: the manifest was laid out before chunks had a cost.
+    """
     manifest = join(args.out, "manifest")
     bricks = count_bricks(spark, manifest, None, experiment)
-    cost = committed_chunks(manifest)[0]["cost_of_chunk"]
-    chunks = in_chunks(bricks, experiment.stamps.bricks_per_chunk, cost)
+    laid_out = committed_chunks(manifest)[0]
+    if "cost_of_chunk" not in laid_out:
+        raise OutputRefused(
+            f"{args.out} holds a search that an older version began; give another --out, or --overwrite"
+        )
+    chunks = in_chunks(bricks, experiment.stamps.bricks_per_chunk, laid_out["cost_of_chunk"])
     return {
         number: [StampTask(tuple(share), root, number) for share in share_out(chunk, args.partitions)]
         for number, chunk in enumerate(chunks)

@@ -15,12 +15,12 @@ import pyarrow as pa
 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.keys import draw_ids
-from darkhaloscope.injection.psfs import REFERENCE, load_kernels, psf_of
+from darkhaloscope.injection.psfs import load_kernels, psf_of
 from darkhaloscope.lensing.pixelised import SourceImages
 from darkhaloscope.lensing.render import Rendered, render
 from darkhaloscope.lensing.scene import Scene
 from darkhaloscope.pack.packing import pixels_of
-from darkhaloscope.records import BANDS, NO_SOURCE, PIXEL_SCALE_ARCSEC, STAMPS
+from darkhaloscope.records import BANDS, NO_SOURCE, PIXEL_SCALE_ARCSEC, REFERENCE, STAMPS
 from darkhaloscope.schema import check_schema
 from darkhaloscope.sources.bank import Bank, SourceIndex
 from darkhaloscope.sources.draw import mirrored

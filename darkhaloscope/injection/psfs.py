@@ -9,10 +9,8 @@ from scipy.ndimage import map_coordinates
 
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.lensing.psf import Psf, kernel_psfsize, psfsize_to_fwhm
-from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC
+from darkhaloscope.records import BANDS, PIXEL_SCALE_ARCSEC, REFERENCE
 from darkhaloscope.storage import read_bytes
-
-REFERENCE = BANDS.index("r")
 
 
 def load_kernels(experiment: Experiment) -> np.ndarray | None:

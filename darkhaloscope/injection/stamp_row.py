@@ -11,7 +11,6 @@ import numpy as np
 from darkhaloscope.experiment import Experiment
 from darkhaloscope.injection.cutouts import Ground, PsfAt
 from darkhaloscope.injection.measure import (
-    REFERENCE,
     ArcMeasurement,
     core_fraction,
     measure_arc,
@@ -19,7 +18,7 @@ from darkhaloscope.injection.measure import (
     why_not_trusted,
 )
 from darkhaloscope.injection.noise import photon_noise, stamp_gain, with_photon_noise
-from darkhaloscope.records import BANDS, NO_SOURCE, PIXEL_SCALE_ARCSEC
+from darkhaloscope.records import BANDS, NO_SOURCE, PIXEL_SCALE_ARCSEC, REFERENCE
 from darkhaloscope.stored import stored
 from darkhaloscope.survey.photometry import flux as flux_of
 from darkhaloscope.survey.photometry import magnitude

@@ -1,7 +1,7 @@
 """The headers of a FITS file, and whether it holds all the data that they announce.
 
-FITS Standard 4.0 (Pence et al.), sections 3.1 to 4.4: blocks, cards and their values. Of a brick's ten files the
-headers are read here in less than half of the time that `fitsio` takes, which hands over card by card.
+FITS Standard 4.0 (Pence et al.), sections 3.1 to 4.4: blocks, cards and their values. A brick has ten
+files, and `fitsio`, which hands over card by card, takes a multiple of the time (benchmarks/kernels.py).
 """
 
 from __future__ import annotations

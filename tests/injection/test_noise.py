@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 from fake_brick import GAIN, SIGMA, FakeBrick
+from scipy.stats import theilslopes
 
 from darkhaloscope.injection.noise import (
+    _theil_sen,
     brick_gain,
     fit_gain,
     photon_noise,
@@ -64,6 +66,13 @@ def test_a_fit_needs_a_rising_variance_and_enough_bright_pixels():
     assert np.isnan(fit_gain(image[:100], 1e-4 + image[:100] / 4e4, 1e-4))
     assert np.isnan(fit_gain(image / 10, 1e-4 + image / 4e4, 1e-4))
     assert np.isnan(fit_gain(np.array([]), np.array([]), 1e-4))
+
+
+def test_the_slope_is_scipys_of_theil_and_sen_with_ties_too():
+    rng = np.random.default_rng(4)
+    for x in (np.sort(rng.random(10)), np.sort(rng.integers(0, 4, 11)).astype(float)):
+        y = 2 * x + rng.normal(0, 0.3, len(x))
+        assert _theil_sen(x, y) == pytest.approx(theilslopes(y, x)[0], rel=1e-12)
 
 
 def test_photon_noise_has_the_variance_of_the_light_and_none_where_it_is_dark():

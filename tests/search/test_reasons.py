@@ -1,8 +1,15 @@
 """Reasons are counted by kind, whatever row or brick they are of."""
 
+import numpy as np
 import pytest
+from fake_brick import FakeBrick
+from injection_cases import experiment
+from survey_testing import BRICK, write_brick
 
+from darkhaloscope.injection.cutouts import grounds_at, psfs_at
 from darkhaloscope.search.reasons import short
+from darkhaloscope.survey.coadds import BrickReader, file_path
+from darkhaloscope.survey.errors import BrickUnreadable
 
 
 @pytest.mark.parametrize("reason, kind", [
@@ -19,3 +26,25 @@ from darkhaloscope.search.reasons import short
 ])  # fmt: skip
 def test_a_reason_is_counted_without_the_numbers_and_names_of_its_row_or_brick(reason, kind):
     assert short(reason) == kind
+
+
+def refused(sky) -> str:
+    with pytest.raises(BrickUnreadable) as told:
+        BrickReader(str(sky), BRICK).open()
+    return str(told.value)
+
+
+def test_the_pipelines_own_words_are_known(tmp_path):
+    """The reasons as they are made, not as they are copied above: a message that changes must stay known."""
+    assert short(refused(tmp_path)) == "the brick has no coadds"
+    write_brick(tmp_path, side=100)
+    image = tmp_path / file_path(BRICK, "image", "r")
+    image.write_bytes(image.read_bytes()[:9_000])
+    assert short(refused(tmp_path)) == "the brick's files cannot be read"
+    image.unlink()
+    assert short(refused(tmp_path)) == "the brick lacks a band"
+    far, size = np.array([-50.0]), np.array([[1.4, 0.0, 1.2]])
+    (outside,) = grounds_at(FakeBrick(), far, far, experiment())
+    (no_psf,) = psfs_at(FakeBrick(sizes=None), -far, -far, size, experiment())
+    assert short(str(outside)) == "the brick's images do not reach there"
+    assert short(str(no_psf)) == "no usable PSF size"
